@@ -1,0 +1,3 @@
+"""flatmin: the reproducible study of Sharpness-Aware Minimization."""
+
+__version__ = "0.1.0"
