@@ -1,0 +1,236 @@
+"""The settings that determine a run, one frozen model per section of ``params.yaml``.
+
+Every field that has a default also carries the value it had when it was introduced. A run's key leaves a setting out
+only at that value: a new option retrains nothing, and a changed default retrains what it changes (`keyed`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SELECTED: Literal["selected"] = "selected"
+"""Stands where a number is chosen on validation data by the stage ``select``."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def setting(default: Any, *, introduced: Any, **constraints: Any) -> Any:
+    """Declare an optional setting: its ``default`` today, and the value it had when it was ``introduced``.
+
+    ``introduced`` never changes, whatever becomes of the default.
+    """
+    return Field(default, json_schema_extra={"introduced": introduced}, **constraints)
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and a key that no field defines is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def keyed(settings: BaseModel) -> dict[str, Any]:
+    """Return the settings that enter a run's key: all but those at the value they had when introduced."""
+    out: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        extra = field.json_schema_extra
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if isinstance(extra, dict) and "introduced" in extra and plain == extra["introduced"]:
+            continue
+        out[name] = keyed(value) if isinstance(value, BaseModel) else value
+    return out
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class SymmetricNoise(Settings):
+    """A fraction ``rate`` of the labels is replaced by a uniformly drawn label.
+
+    ``definition`` says from which labels: ``any-class`` draws over all k classes, so that only rate (k - 1) / k of the
+    labels really change (36% for a nominal 40% and ten classes); ``another-class`` draws over the k - 1 others.
+    It has no default, because papers mean either and rarely say which.
+    """
+
+    kind: Literal["symmetric"]
+    rate: Fraction
+    definition: Literal["any-class", "another-class"]
+
+
+class AsymmetricNoise(Settings):
+    """A fraction ``rate`` of each class named in ``pairs`` is relabelled as that class's look-alike.
+
+    ``usual`` takes the pairs that the literature uses for the source (CIFAR-10: truck -> automobile, bird -> airplane,
+    deer -> horse, cat <-> dog).
+    """
+
+    kind: Literal["asymmetric"]
+    rate: Fraction
+    pairs: Literal["usual"] | dict[int, int] = setting("usual", introduced="usual")
+
+
+Noise = Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")]
+
+
+class Validation(Settings):
+    """The part of the training set that is held out to choose rho and the early-stopping epoch.
+
+    It is split off before noise is added; ``labels`` says whether its own labels are noisy too (``noisy``, what a user
+    without clean labels has) or kept ``clean`` (what the SAM paper did).
+    """
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = setting(0.1, introduced=0.1)
+    labels: Literal["noisy", "clean"] = setting("noisy", introduced="noisy")
+
+
+class DatasetSpec(Settings):
+    """A source plus what is done to its training labels and size.
+
+    ``train_size`` images (stratified over classes) are drawn before the validation part is split off; all of them when
+    it is null. Subset, split and noise are drawn anew for every seed, unless ``draw_seed`` fixes one draw for all.
+    """
+
+    source: str
+    noise: Noise | None = setting(None, introduced=None)
+    train_size: Count | None = setting(None, introduced=None)
+    validation: Validation = setting(Validation(), introduced={"fraction": 0.1, "labels": "noisy"})
+    draw_seed: Annotated[int, Field(ge=0)] | None = setting(None, introduced=None)
+
+
+# --- model, method, training ------------------------------------------------------------------------------------------
+
+
+class ModelSpec(Settings):
+    """A model that ``timm.create_model`` accepts, with its arguments; ``stem: cifar`` adapts it to small images."""
+
+    name: str
+    stem: Literal["native", "cifar"] = setting("native", introduced="native")
+    args: dict[str, Any] = setting({}, introduced={})
+
+
+class Augmentation(Settings):
+    """Random horizontal ``flip``, and a random crop after padding by ``pad`` pixels (``reflect`` as in SAM's code)."""
+
+    flip: bool = setting(False, introduced=False)
+    pad: Annotated[int, Field(ge=0)] = setting(0, introduced=0)
+    padding: Literal["reflect", "zero"] = setting("reflect", introduced="reflect")
+
+
+class TrainingSpec(Settings):
+    """How a run is trained. ``lr`` and ``weight_decay`` may be ``selected``: chosen on validation data."""
+
+    epochs: Count = setting(200, introduced=200)
+    batch_size: Count = setting(256, introduced=256)
+    lr: Positive | Literal["selected"] = setting(0.1, introduced=0.1)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, introduced=0.9)
+    nesterov: bool = setting(True, introduced=True)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = setting(
+        (0.9, 0.999), introduced=(0.9, 0.999)
+    )
+    weight_decay: NonNegative | Literal["selected"] = setting(5e-4, introduced=5e-4)
+    schedule: Literal["cosine", "step", "constant"] = setting("cosine", introduced="cosine")
+    warmup_epochs: NonNegative = setting(0.0, introduced=0.0)
+    milestones: tuple[Fraction, ...] = setting((0.3, 0.6, 0.8), introduced=(0.3, 0.6, 0.8))
+    step_factor: Positive = setting(0.2, introduced=0.2)
+    clip_norm: Positive | None = setting(None, introduced=None)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, introduced=0.0)
+    augmentation: Augmentation = setting(Augmentation(), introduced={"flip": False, "pad": 0, "padding": "reflect"})
+    precision: Literal["fp32", "bf16"] = setting("fp32", introduced="fp32")
+    memory_format: Literal["contiguous", "channels_last"] = setting("contiguous", introduced="contiguous")
+    patience: Count = setting(20, introduced=20)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> TrainingSpec:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0: set nesterov: false or momentum: 0.9")
+        return self
+
+
+class MethodSpec(BaseModel):
+    """How weights are updated: a base optimizer and an ascent, with the ascent's options beside them.
+
+    ``rho`` is a number (hand-written) or ``selected`` (chosen by the table's ``select`` grid). Options that the ascent
+    declares (ASAM's ``eta``) are further keys. ``training`` overrides the table's training for this method alone.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    base: Literal["sgd", "adamw"]
+    ascent: str = "none"
+    rho: NonNegative | Literal["selected"] | None = None
+    training: dict[str, Any] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The ascent's own options as written, without rho."""
+        return dict(self.model_extra or {})
+
+
+class ResolvedMethod(Settings):
+    """A method in which every option has a value. ``options`` holds those that are not at their introduced value."""
+
+    base: Literal["sgd", "adamw"]
+    ascent: str
+    rho: NonNegative = setting(0.0, introduced=0.0)
+    options: dict[str, Any] = setting({}, introduced={})
+
+
+class RunSettings(Settings):
+    """All that a run computes with, resolved: what the run key hashes, together with the data and the code."""
+
+    dataset: DatasetSpec
+    model: ModelSpec
+    method: ResolvedMethod
+    training: TrainingSpec
+    seed: Annotated[int, Field(ge=0)]
+
+
+# --- measurement ------------------------------------------------------------------------------------------------------
+
+
+class SelectionSpec(Settings):
+    """Where hyperparameters are chosen: ``seeds`` of their own, disjoint from the tables' seeds."""
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1000,)
+
+
+class EvaluationSpec(Settings):
+    """What is measured on test data: the sets, and the bins of the expected calibration error."""
+
+    test_sets: Annotated[tuple[Literal["test"], ...], Field(min_length=1)] = setting(("test",), introduced=("test",))
+    ece_bins: Count = setting(15, introduced=15)
+
+
+class SharpnessSpec(Settings):
+    """The sharpness measures: a ball of radius ``rho``, ``steps`` of projected ascent, on ``samples`` training images.
+
+    The images are the first ``samples`` of the run's own training draw, without augmentation, with the labels it was
+    trained on.
+    """
+
+    rho: Positive = setting(0.05, introduced=0.05)
+    steps: Count = setting(10, introduced=10)
+    samples: Count = setting(1000, introduced=1000)
+
+
+class TableSpec(Settings):
+    """One question of the study: rows are datasets x models, columns are methods, cells are means over seeds.
+
+    ``baseline`` names the methods whose better mean is what every other column is compared with (the paper: sgd at 1x
+    and 2x epochs). ``select`` maps a method to the grid that the stage ``select`` searches for it.
+    """
+
+    title: str = ""
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    baseline: Annotated[tuple[str, ...], Field(min_length=1)] = ("sgd",)
+    training: dict[str, Any] = {}
+    select: dict[str, dict[str, Annotated[list[float], Field(min_length=1)]]] = {}
+    selection: SelectionSpec | None = None

@@ -1,0 +1,31 @@
+"""The names that a study may use, gathered from the packages that define them."""
+
+from __future__ import annotations
+
+from flatmin import catalogue
+from flatmin.data.sources import registry as sources
+from flatmin.errors import nearest
+from flatmin.study import Vocabulary
+
+
+def vocabulary() -> Vocabulary:
+    """Return what sources, ascents and models there are."""
+    return Vocabulary(
+        sources=tuple(sources.names()),
+        ascents=catalogue.ascents(),
+        unknown_model=unknown_model,
+    )
+
+
+def unknown_model(name: str) -> str | None:
+    """Return None for a model that can be built, else the nearest names.
+
+    Asks timm, which takes seconds to import, only for a model that is not ours.
+    """
+    if name in catalogue.models():
+        return None
+    import timm
+
+    if timm.is_model(name.split(".")[0]):
+        return None
+    return nearest(name, {*catalogue.models(), *timm.list_models()})

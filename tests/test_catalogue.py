@@ -1,0 +1,78 @@
+"""What the catalogue reads from source files is what the imported packages say, and reading it imports nothing heavy."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flatmin import catalogue
+
+
+def test_models_are_found_in_the_files_that_timm_reports() -> None:
+    import timm
+
+    import flatmin.models  # registers them
+
+    registered = {
+        name: Path(str(sys.modules[timm.models.model_entrypoint(name).__module__].__file__))
+        for name in timm.list_models()
+        if timm.models.model_entrypoint(name).__module__.startswith(f"{flatmin.models.__name__}.")
+    }
+    assert dict(catalogue.models()) == registered
+    assert "cifar_resnet20" in registered
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.ascents()))
+def test_options_are_those_of_the_class(name: str) -> None:
+    from flatmin.optim.registry import load
+
+    fields = {f.name: f for f in dataclasses.fields(load(name))}
+    read = catalogue.ascents()[name]
+    assert list(read) == list(fields)
+    for option, field in fields.items():
+        assert read[option].default == field.default
+        assert read[option].introduced == field.metadata["introduced"]
+        assert read[option].at_least == field.metadata["at_least"]
+        assert read[option].choices == field.metadata["choices"]
+
+
+def test_ascents_are_those_of_the_registry() -> None:
+    from flatmin.optim.registry import names
+
+    assert sorted(catalogue.ascents()) == names()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "bad"),
+    [("sam", "rho", -0.1), ("sam", "rho", float("inf")), ("sam", "rho", True), ("asam", "parameters", "biases")],
+)
+def test_what_the_catalogue_refuses_the_class_refuses_too(name: str, option: str, bad: object) -> None:
+    from flatmin.optim.registry import load
+
+    assert catalogue.ascents()[name][option].problem(bad)
+    with pytest.raises(ValueError, match=option):
+        load(name)(**{option: bad})
+
+
+def test_a_model_registered_twice_is_refused(tmp_path: Path) -> None:
+    source = "@register_model\ndef twin(pretrained=False):\n    ...\n"
+    (tmp_path / "one.py").write_text(source)
+    (tmp_path / "two.py").write_text(source.replace("@register", "@timm.models.register"))
+    with pytest.raises(ValueError, match=r"twin.*twice"):
+        catalogue.models(tmp_path)
+
+
+def test_families_do_not_import_each_other() -> None:
+    files = set(catalogue.models().values())
+    for path in files:
+        assert not [other for other in files - {path} if f"flatmin.models.{other.stem} import" in path.read_text()]
+
+
+def test_reading_imports_neither_torch_nor_timm() -> None:
+    program = (
+        "import sys; from flatmin import catalogue; assert catalogue.models() and catalogue.ascents();"
+        "assert not {'torch', 'timm', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
