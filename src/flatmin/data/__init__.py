@@ -1,0 +1,1 @@
+"""Data: sources and their verified files, label noise, draws, augmentation, batches."""

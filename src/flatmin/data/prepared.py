@@ -1,0 +1,197 @@
+"""Writing prepared data: a source's images once, and for every seed of a dataset the labels of its draw.
+
+Both are functions of their arguments down to the byte: no dates, no paths, no name of a machine.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flatmin.data.archives import verify
+from flatmin.data.draws import Draw, draw
+from flatmin.data.errors import DataError, writing
+from flatmin.data.manifest import VERSION, content_hash, read_manifest, write_manifest
+from flatmin.data.noise import realised_rate, transition_matrix
+from flatmin.data.source import Source, check_arrays
+from flatmin.data.stratified import Labels
+from flatmin.settings import DatasetSpec
+
+ARRAYS = "arrays.npz"
+CONDITIONAL = "conditional on one draw"
+
+_MAX_PIXEL = 255
+_IMAGES_AT_A_TIME = 5000  # numpy counts in 8-byte numbers: 123 MB for CIFAR
+
+
+def write_images(source: Source, raw: Path, folder: Path) -> dict[str, Any]:
+    """Write a source's images and labels to ``folder``, with a manifest.
+
+    ``{train,test}_images.npy`` are uint8 [n, c, h, w], ``{train,test}_labels.npy`` int64 [n], both in the source's
+    order.
+
+    Args:
+        source: What to read.
+        raw: The folder that `archives.obtain` filled; verified again before it is read.
+        folder: An existing folder for this source alone.
+
+    Returns:
+        The manifest. Channel ``mean`` and ``std`` (of the population) are those of all training images, divided by 255.
+
+    Raises:
+        DataError: Raw files or arrays are wrong, or the disk is full.
+    """
+    verify(source, raw)
+    arrays = source.read(raw)
+    check_arrays(source, arrays)
+    by_name = {name: np.ascontiguousarray(array) for name, array in arrays.by_name().items()}
+    mean, std = channel_statistics(arrays.train_images)
+    pairs = source.usual_pairs
+    for name, array in by_name.items():
+        with writing(folder / f"{name}.npy"):
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    manifest = {
+        "kind": "images",
+        "version": VERSION,
+        "source": source.name,
+        "content_hash": content_hash(by_name),
+        "image_shape": list(source.image_shape),
+        "classes": list(source.classes),
+        "counts": {
+            "train": np.bincount(arrays.train_labels, minlength=len(source.classes)).tolist(),
+            "test": np.bincount(arrays.test_labels, minlength=len(source.classes)).tolist(),
+        },
+        "mean": mean,
+        "std": std,
+        "split": source.split,
+        "usual_pairs": None if pairs is None else {str(key): value for key, value in pairs.items()},
+        "licence": source.licence,
+        "citation": source.citation,
+    }
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Return mean and population standard deviation of each channel of ``images / 255``.
+
+    Args:
+        images: Uint8 [n, c, h, w].
+
+    Exact: pixel values are counted and the moments are fractions until the last step, so the result does not depend on
+    the order of summation.
+
+    Raises:
+        DataError: A channel is constant; it could not be normalised.
+    """
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = _value_counts(images[:, channel])
+        total = sum(counts)
+        first = Fraction(sum(value * count for value, count in enumerate(counts)), total)
+        second = Fraction(sum(value**2 * count for value, count in enumerate(counts)), total)
+        variance = second - first**2
+        if variance == 0:
+            raise DataError(f"all pixels of channel {channel} are equal", "Leave this channel out of the source.")
+        means.append(float(first / _MAX_PIXEL))
+        stds.append(sqrt(variance / _MAX_PIXEL**2))
+    return means, stds
+
+
+def _value_counts(values: NDArray[np.uint8]) -> list[int]:
+    counts = np.zeros(_MAX_PIXEL + 1, dtype=np.int64)
+    for start in range(0, len(values), _IMAGES_AT_A_TIME):
+        counts += np.bincount(values[start : start + _IMAGES_AT_A_TIME].ravel(), minlength=_MAX_PIXEL + 1)
+    return [int(count) for count in counts]
+
+
+def write_draw(spec: DatasetSpec, images_folder: Path, seed: int, folder: Path) -> dict[str, Any]:
+    """Write one seed's draw of a dataset to ``folder``: `draws.Draw` in ``arrays.npz``, and a manifest.
+
+    Args:
+        spec: The dataset.
+        images_folder: What `write_images` wrote for its source.
+        seed: The run's seed.
+        folder: An existing folder for this draw alone.
+
+    Returns:
+        The manifest: the settings, sizes, and what the noise really did.
+
+    Raises:
+        DataError: The images are of another source or not readable, the draw is impossible, or the disk is full.
+    """
+    source = read_manifest(images_folder, "images")
+    if source["source"] != spec.source:
+        raise DataError(f"{images_folder} holds {source['source']}, not {spec.source}", "Prepare that source first.")
+    classes = len(source["classes"])
+    stored = source["usual_pairs"]
+    pairs = None if stored is None else {int(key): value for key, value in stored.items()}
+    drawn = draw(spec, _read_labels(images_folder), classes, pairs, seed)
+    arrays = {name: getattr(drawn, name) for name in Draw.__dataclass_fields__}
+    _write_arrays(folder / ARRAYS, arrays)
+    manifest = {
+        "kind": "draw",
+        "version": VERSION,
+        "content_hash": content_hash(arrays),
+        "images_hash": source["content_hash"],
+        "spec": spec.model_dump(mode="json"),
+        "seed": seed,
+        "conditional": None if spec.draw_seed is None else CONDITIONAL,
+        "train": _part(drawn.train_clean_labels, drawn.train_labels, classes),
+        "validation": _part(drawn.validation_clean_labels, drawn.validation_labels, classes),
+    }
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _read_labels(images_folder: Path) -> Labels:
+    path = images_folder / "train_labels.npy"
+    try:
+        labels: Labels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is not readable: {error}", "Delete its folder. Run: dvc repro prepare") from error
+    return labels
+
+
+def _part(clean: Labels, labels: Labels, classes: int) -> dict[str, Any]:
+    return {
+        "size": len(labels),
+        "noise_rate": realised_rate(clean, labels),
+        "noise_matrix": transition_matrix(clean, labels, classes).counts.tolist(),
+    }
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write an ``.npz`` that depends on the arrays alone: stored, one fixed date, one fixed system."""
+    with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            with archive.open(entry, "w") as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+
+
+def dataset_manifest(draw_manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the draws of one dataset have in common, and what differs, by seed.
+
+    Args:
+        draw_manifests: What `write_draw` returned for its seeds, in any order.
+
+    Raises:
+        DataError: There are none, or they are of different settings or images.
+    """
+    common = [{key: manifest[key] for key in ("spec", "images_hash", "conditional")} for manifest in draw_manifests]
+    if not common or any(other != common[0] for other in common):
+        raise DataError("these draws are not of one dataset", "Run: dvc repro prepare")
+    seeds = {
+        str(manifest["seed"]): {key: manifest[key] for key in ("content_hash", "train", "validation")}
+        for manifest in sorted(draw_manifests, key=lambda manifest: manifest["seed"])
+    }
+    return {"kind": "dataset", "version": VERSION, **common[0], "seeds": seeds}
