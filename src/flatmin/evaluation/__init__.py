@@ -1,0 +1,1 @@
+"""Predictions of a trained model and what is measured on them."""

@@ -1,0 +1,132 @@
+"""What the model families share: the classifier interface that timm expects, initialisation, registration."""
+
+from typing import Any
+
+from timm.layers import SelectAdaptivePool2d
+from timm.models import build_model_with_cfg, generate_default_cfgs
+from torch import Tensor, nn
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+
+class ConvClassifier(nn.Module):
+    """A convolutional network that ends in global pooling, dropout and one linear layer.
+
+    A family defines its layers and ``forward_features``, then calls `add_head` and `init_weights`, in this order.
+
+    Attributes:
+        num_classes: number of logits; 0 means that the network returns pooled features.
+        in_chans: number of image channels.
+        num_features: channels of the last feature map.
+        head_hidden_size: length of the vector that the linear layer sees.
+    """
+
+    num_classes: int
+    in_chans: int
+    num_features: int
+    head_hidden_size: int
+
+    def add_head(self, num_features: int, num_classes: int, global_pool: str, drop_rate: float) -> None:
+        """Append global pooling, dropout and the linear classifier.
+
+        Args:
+            num_features: channels of the feature map.
+            num_classes: number of logits, 0 for none.
+            global_pool: ``avg``, ``max``, ``avgmax``, ``catavgmax``, or ``""`` for the feature map as it is.
+            drop_rate: probability with which dropout zeroes a pooled feature.
+        """
+        self.num_features = num_features
+        self.head_drop = nn.Dropout(drop_rate)
+        self.reset_classifier(num_classes, global_pool)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the linear layer by a newly drawn one, and the pooling if another one is named."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.fc = linear_head(self.head_hidden_size, num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        return self.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images [n, c, h, w] to the last feature map [n, num_features, h', w']."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map a feature map to logits [n, num_classes], or to pooled features with ``pre_logits``."""
+        x = self.head_drop(self.global_pool(x))
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images [n, c, h, w] to logits [n, num_classes]."""
+        return self.forward_head(self.forward_features(x))
+
+
+def linear_head(in_features: int, num_classes: int) -> nn.Module:
+    """Return a linear layer with torch's default weights and a zero bias; the identity for 0 classes."""
+    if num_classes == 0:
+        return nn.Identity()
+    layer = nn.Linear(in_features, num_classes)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """Return a 3x3 convolution with padding 1 and no bias."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+def he_init(model: nn.Module) -> None:
+    """Draw every convolution from N(0, 2 / fan_out) and set batch norms to scale 1, shift 0 (He et al. 2015).
+
+    Linear layers are left alone.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def small_image_cfgs(*names: str, first_conv: str | None, fixed_input_size: bool = False) -> dict[str, Any]:
+    """Return timm's ``default_cfgs`` for models of 32x32 colour images that have no published weights.
+
+    Args:
+        names: the models, as registered.
+        first_conv: name of the first convolution, None where there is none.
+        fixed_input_size: whether the constructor takes ``img_size``.
+    """
+    cfg = {
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "fixed_input_size": fixed_input_size,
+        "crop_pct": 1.0,
+        "mean": CIFAR10_MEAN,
+        "std": CIFAR10_STD,
+        "first_conv": first_conv,
+        "classifier": "fc",
+    }
+    return generate_default_cfgs({name: dict(cfg) for name in names})
+
+
+def create(model_class: type[nn.Module], name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build a registered model the way timm does, its standard arguments included.
+
+    Args:
+        model_class: the class to build.
+        name: the registered name.
+        pretrained: must be False.
+        kwargs: what ``timm.create_model`` passed on.
+
+    Raises:
+        ValueError: ``pretrained`` is True; these models have no published weights.
+    """
+    if pretrained:
+        raise ValueError(f"{name} has no pretrained weights: build it with pretrained=False and train it")
+    model: nn.Module = build_model_with_cfg(model_class, name, pretrained=False, **kwargs)
+    return model
