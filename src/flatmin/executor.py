@@ -1,0 +1,173 @@
+"""Where items are worked on: in this process, on this machine's cores or GPUs, or on a Dask cluster.
+
+``FLATMIN_SCHEDULER`` chooses: unset or ``local`` starts worker processes here, one thread each, as many as
+``FLATMIN_WORKERS`` or as there are cores (GPUs, on a machine with them); ``inline`` works in this process, one item
+after another, for debugging; ``tcp://host:port`` uses a running Dask cluster that shares the folder; ``slurm`` starts
+one through dask-jobqueue, as its own configuration says. None of it enters a run's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flatmin.errors import FlatminError
+from flatmin.work import KINDS, perform
+from flatmin.workplace import Workplace
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""One thread per worker: the largest lever on a CPU (spinning threads of two workers starve each other), and the
+condition of equal bits, because a sum over two threads rounds differently."""
+
+
+class SchedulerError(FlatminError):
+    """The scheduler or the number of workers cannot be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One item as it is sent to a worker; two jobs are the same only if they are one object."""
+
+    id: str
+    kind: str
+    key: str
+    task: Mapping[str, Any]
+    workplace: Workplace
+    log: Path
+
+
+def workers_wanted(jobs: int) -> int:
+    """Return how many local workers ``jobs`` items need.
+
+    Raises:
+        SchedulerError: FLATMIN_WORKERS is not a positive whole number.
+    """
+    written = os.environ.get("FLATMIN_WORKERS", "").strip()
+    if written and not (written.isdigit() and int(written) > 0):
+        raise SchedulerError(
+            f"FLATMIN_WORKERS={written!r} is not a number of workers: set it to 1 or more, or unset it"
+        )
+    return max(1, min(jobs, int(written) if written else _gpus() or len(os.sched_getaffinity(0))))
+
+
+def _gpus() -> int:
+    if device_type() == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def device_type() -> str:
+    """Return ``cuda`` where a GPU is to be used, else ``cpu``; ``FLATMIN_DEVICE=cpu`` leaves GPUs alone.
+
+    Raises:
+        SchedulerError: FLATMIN_DEVICE is neither cpu nor cuda, or cuda without a GPU.
+    """
+    written = os.environ.get("FLATMIN_DEVICE", "")
+    if written not in ("", "cpu", "cuda"):
+        raise SchedulerError(f"FLATMIN_DEVICE={written!r}: use cpu or cuda, or unset it")
+    if written == "cpu" or not (written or Path("/dev/nvidia0").exists()):
+        return "cpu"
+    import torch
+
+    if written and not torch.cuda.is_available():
+        raise SchedulerError("FLATMIN_DEVICE=cuda, but torch sees no GPU: unset it, or check the driver")
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def execute(jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+    """Work on all jobs and yield each when it ends, with None or the reason of its failure.
+
+    Raises:
+        SchedulerError: FLATMIN_SCHEDULER names none that can be used.
+    """
+    if not jobs:
+        return
+    scheduler = os.environ.get("FLATMIN_SCHEDULER", "local")
+    if scheduler == "inline" or all(KINDS[job.kind].light for job in jobs):
+        yield from _inline(jobs)
+    elif scheduler in ("local", "slurm") or "://" in scheduler:
+        yield from _dask(jobs, scheduler)
+    else:
+        raise SchedulerError(f"FLATMIN_SCHEDULER={scheduler!r}: use local, inline, slurm or tcp://host:port")
+
+
+def _inline(jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+    for job in jobs:
+        yield job, run_job(job, device_type(), 0)
+
+
+def run_job(job: Job, device: str, slot: int) -> str | None:
+    """Perform a job on the worker's own device (``cuda:<slot>`` on GPUs); runs in the worker."""
+    place = f"cuda:{slot}" if device == "cuda" else "cpu"
+    workplace = Workplace(job.workplace.folder, job.workplace.token, place)
+    return perform(job.kind, job.key, job.task, workplace, job.log)
+
+
+def _dask(jobs: Sequence[Job], scheduler: str) -> Iterator[tuple[Job, str | None]]:
+    """Send the jobs to Dask; a job whose worker died is sent again, and resumes from its checkpoint."""
+    from distributed import as_completed
+
+    with _client(scheduler, len(jobs)) as client:
+        device = device_type()
+        futures = {client.submit(_on_worker, job, device, key=f"{job.kind}-{job.key}", pure=False): job for job in jobs}
+        for future in as_completed(futures, loop=client.loop):
+            try:
+                yield futures[future], future.result()
+            except (Exception, CancelledError) as error:
+                yield futures[future], f"its worker died repeatedly ({type(error).__name__}): see the memory it needs"
+
+
+def _on_worker(job: Job, device: str) -> str | None:
+    from distributed import get_worker
+
+    name = get_worker().name
+    return run_job(job, device, int(name) if str(name).isdigit() else 0)
+
+
+@contextlib.contextmanager
+def _client(scheduler: str, jobs: int) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        if "://" in scheduler:
+            address: Any = scheduler
+        elif scheduler == "slurm":
+            address = stack.enter_context(_slurm_cluster(jobs))
+        else:
+            # set before the workers start: torch reads them when it is imported
+            environment = {**dask.config.get("distributed.nanny.pre-spawn-environ"), **ONE_THREAD}
+            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": environment}))
+            stack.enter_context(dask.config.set({"logging.distributed": "error"}))
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers_wanted(jobs),
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    host="127.0.0.1",
+                    memory_limit=0,
+                )
+            )
+        try:
+            client = Client(address, set_as_default=False, timeout="20s")
+        except (OSError, ValueError) as error:
+            raise SchedulerError(f"FLATMIN_SCHEDULER={scheduler!r} does not answer ({error}): is it running?") from None
+        yield stack.enter_context(client)
+
+
+def _slurm_cluster(jobs: int) -> Any:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise SchedulerError("FLATMIN_SCHEDULER=slurm needs dask-jobqueue: pip install 'flatmin[slurm]'") from None
+    cluster = SLURMCluster(processes=1)
+    cluster.adapt(maximum=jobs)
+    return cluster

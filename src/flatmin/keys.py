@@ -1,0 +1,70 @@
+"""Run keys, and the keys of what is measured on runs: hashes of all that determines a result, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from flatmin.catalogue import models
+from flatmin.codehash import ROOT, code_hash
+from flatmin.data.manifest import data_hash
+from flatmin.records import digest_of
+from flatmin.settings import EvaluationSpec, RunSettings, Settings, SharpnessSpec, keyed
+
+TRAIN = "flatmin.training.run"
+EVALUATE = "flatmin.evaluation.run"
+SHARPNESS = "flatmin.sharpness.run"
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is: the hashes of its settings, data and code, and the key over the three."""
+
+    data: str
+    code: str
+    key: str
+
+
+def run_identity(settings: RunSettings, prepared: Path, dataset: str) -> RunIdentity:
+    """Return the identity of a run on prepared data.
+
+    Raises:
+        DataError: its data is not prepared.
+    """
+    data = data_hash(prepared, dataset, settings.dataset.source, settings.seed)
+    code = run_code(settings)
+    return RunIdentity(data, code, digest_of({"settings": _plain(settings), "data": data, "code": code}))
+
+
+def run_code(settings: RunSettings) -> str:
+    """Return the hash over the training core and the import closure of the run's own ascent and model.
+
+    What a source's reader does is part of the data's hash, and what timm does is named in the record.
+    """
+    return code_hash([TRAIN, f"flatmin.optim.ascents.{settings.method.ascent}", *own_model(settings.model.name)])
+
+
+def own_model(name: str) -> list[str]:
+    """Return the module of this package that defines a model, or nothing where timm does."""
+    path = models().get(name)
+    return [".".join([ROOT.name, *path.relative_to(ROOT).with_suffix("").parts])] if path else []
+
+
+def evaluation_key(run_key: str, spec: EvaluationSpec) -> str:
+    """Return the key of a run's evaluation; the run's own key covers the data and the model."""
+    return _measurement_key(run_key, spec, EVALUATE)
+
+
+def sharpness_key(run_key: str, spec: SharpnessSpec) -> str:
+    """Return the key of a run's sharpness."""
+    return _measurement_key(run_key, spec, SHARPNESS)
+
+
+def _measurement_key(run_key: str, spec: Settings, module: str) -> str:
+    return digest_of({"run": run_key, "settings": _plain(spec), "code": code_hash([module])})
+
+
+def _plain(settings: Settings) -> object:
+    """Return keyed settings as JSON sees them, so that a tuple and a list are one value."""
+    return json.loads(json.dumps(keyed(settings), default=lambda model: model.model_dump(mode="json")))
