@@ -1,0 +1,277 @@
+"""The training loop: one for every method, because SGD is the method without ascent.
+
+It can be left and taken up again after any step. What a step depends on is either a closed form of the position
+(learning rate, order of the epoch) or part of `Trainer.state_dict`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flatmin.data.batches import augment, epoch_order, index_batches, normalise
+from flatmin.data.loading import LoadedData, Split
+from flatmin.evaluation.predict import predict
+from flatmin.models.network import network
+from flatmin.optim.registry import load as load_ascent
+from flatmin.optim.step import SharpnessAware
+from flatmin.randomness import derived_seed, torch_generator
+from flatmin.settings import RunSettings, TrainingSpec
+from flatmin.training.history import Row
+from flatmin.training.schedule import Schedule
+
+PREDICTION_BATCH = 1000
+"""Images per forward pass outside of training. In the code and not a setting: it must not change a result."""
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Position:
+    """Where a run is: the next step of the epoch, both from 0, and what has happened on the way."""
+
+    epoch: int = 0
+    step: int = 0
+    gradients: int = 0
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    best_epoch: int = 0
+    best_validation_accuracy: float = -1.0
+
+
+@dataclass
+class Sums:
+    """Sums over the clean passes of the epoch in progress, kept on the device so that no step waits for them."""
+
+    loss: Tensor
+    correct: Tensor
+    memorised: Tensor
+    gradient_norm: Tensor
+    images: int = 0
+    noisy: Tensor = field(default_factory=lambda: torch.zeros(()))
+    steps: int = 0
+    skipped_steps: int = 0
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Sums:
+        """Return empty sums; float64, so that an epoch's mean does not depend on its length."""
+        zeros = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(5)]
+        return cls(zeros[0], zeros[1], zeros[2], zeros[3], noisy=zeros[4])
+
+
+class Trainer:
+    """One run in progress.
+
+    Args:
+        settings: the run's resolved settings.
+        data: its images and labels, on ``device``.
+        device: where to compute.
+    """
+
+    def __init__(self, settings: RunSettings, data: LoadedData, device: torch.device) -> None:
+        self.settings, self.data, self.device = settings, data, device
+        self.spec: TrainingSpec = settings.training
+        self.memory_format = MEMORY_FORMATS[self.spec.memory_format]
+        self.precision = PRECISIONS[self.spec.precision]
+        self.model = self._initial_model()
+        self.optimizer = self._optimizer()
+        self.steps_per_epoch = math.ceil(len(data.train) / self.spec.batch_size)
+        assert not isinstance(self.spec.lr, str)
+        self.schedule = Schedule(self.spec, self.spec.lr, self.steps_per_epoch)
+        self.position = Position()
+        self.sums = Sums.zero(device)
+        self.rows: list[Row] = []
+        self.best_weights: dict[str, Tensor] = self._weights()
+        self.augmentation = torch_generator(settings.seed, "augmentation")
+        torch.manual_seed(derived_seed(settings.seed, "dropout"))
+
+    def _initial_model(self) -> nn.Module:
+        torch.manual_seed(derived_seed(self.settings.seed, "init"))
+        model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.images)
+        return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
+
+    def _optimizer(self) -> SharpnessAware:
+        spec, method = self.spec, self.settings.method
+        ascent_class = load_ascent(method.ascent)
+        options = {"rho": method.rho, **method.options} if method.ascent != "none" else method.options
+        common: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay, "fused": True}
+        if method.base == "sgd":
+            base: type[torch.optim.Optimizer] = torch.optim.SGD
+            common |= {"momentum": spec.momentum, "nesterov": spec.nesterov}
+        else:
+            base = torch.optim.AdamW
+            common |= {"betas": spec.betas}
+        return SharpnessAware(self.model, base, ascent_class(**options), clip_norm=spec.clip_norm, **common)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def train(self, after_step: Callable[[], None], after_epoch: Callable[[Row], None]) -> None:
+        """Train to the end, or until the run has diverged.
+
+        ``after_step`` is called where the run may be checkpointed, ``after_epoch`` with every new row.
+        """
+        while self.position.epoch < self.spec.epochs and not self.diverged:
+            self._train_epoch(after_step)
+            if not self.diverged:
+                after_epoch(self._end_epoch())
+                after_step()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or a gradient was not finite in ``patience`` steps in a row."""
+        return self.position.skipped_in_a_row >= self.spec.patience
+
+    def _train_epoch(self, after_step: Callable[[], None]) -> None:
+        self.model.train()
+        for indices in self._batches():
+            self._step(indices)
+            self.position.step += 1
+            if self.diverged:
+                return
+            if self.position.step < self.steps_per_epoch:
+                after_step()
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield the index batches of the epoch that are left, in the epoch's own order."""
+        generator = torch_generator(self.settings.seed, "order", self.position.epoch)
+        order = epoch_order(len(self.data.train), generator).to(self.device)
+        yield from index_batches(order, self.spec.batch_size, start=self.position.step)
+
+    def _step(self, indices: Tensor) -> None:
+        position = self.position
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.at(position.epoch * self.steps_per_epoch + position.step)
+        labels = self.data.train.labels[indices]
+        images = self._inputs(augment(self.data.train.images[indices], self.spec.augmentation, self.augmentation))
+        logits: list[Tensor] = []  # of every pass; the first is the clean one
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            with self._autocast():
+                logits.append(self.model(images))
+            loss = functional.cross_entropy(logits[-1].float(), labels, label_smoothing=self.spec.label_smoothing)
+            loss.backward()
+            return loss
+
+        loss = self.optimizer.step(closure)
+        position.gradients += len(logits) * len(labels)
+        self._count(loss, logits[0].detach(), labels, self.data.train.clean_labels[indices])
+
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, clean: Tensor) -> None:
+        self.sums.steps += 1
+        if self.optimizer.last_step_skipped:
+            self.position.skipped_steps += 1
+            self.position.skipped_in_a_row += 1
+            self.sums.skipped_steps += 1
+            return
+        self.position.skipped_in_a_row = 0
+        hits, noisy = logits.argmax(1) == labels, labels != clean
+        self.sums.images += len(labels)
+        self.sums.loss += loss * len(labels)
+        self.sums.correct += hits.sum()
+        self.sums.memorised += (hits & noisy).sum()
+        self.sums.noisy += noisy.sum()
+        self.sums.gradient_norm += self.optimizer.last_gradient_norm
+
+    def _end_epoch(self) -> Row:
+        position, sums = self.position, self.sums
+        validation = measure(self.logits(self.data.validation), self.data.validation)
+        row: Row = {
+            "epoch": position.epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": _ratio(sums.loss, sums.images),
+            "train_accuracy": _ratio(sums.correct, sums.images),
+            "validation_loss": validation["loss"],
+            "validation_accuracy": validation["accuracy"],
+            "memorised": _ratio(sums.memorised, sums.noisy),
+            "gradient_norm": _ratio(sums.gradient_norm, sums.steps - sums.skipped_steps),
+            "skipped_steps": sums.skipped_steps,
+        }
+        self.rows.append(row)
+        accuracy = validation["accuracy"] or 0.0
+        position.epoch, position.step = position.epoch + 1, 0
+        if accuracy > position.best_validation_accuracy:
+            position.best_validation_accuracy, position.best_epoch = accuracy, position.epoch
+            self.best_weights = self._weights()
+        self.sums = Sums.zero(self.device)
+        return row
+
+    # --- measuring ----------------------------------------------------------------------------------------------------
+
+    def logits(self, split: Split) -> Tensor:
+        """Return the model's logits on a split, in evaluation mode and without augmentation."""
+        return predict(
+            self.model,
+            split.images,
+            batch_size=PREDICTION_BATCH,
+            transform=self._inputs,
+            autocast=self.precision,
+            memory_format=self.memory_format,
+        )
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return normalise(images, self.data.mean, self.data.std, memory_format=self.memory_format)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    # --- resuming -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "position": asdict(self.position),
+            "sums": asdict(self.sums),
+            "rows": [dict(row) for row in self.rows],
+            "best_weights": self.best_weights,
+            "augmentation": self.augmentation.get_state(),
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where ``state`` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.position = Position(**state["position"])
+        self.sums = Sums(**state["sums"])
+        self.rows = list(state["rows"])
+        self.best_weights = state["best_weights"]
+        self.augmentation.set_state(state["augmentation"].cpu())
+        torch.set_rng_state(state["generator"].cpu())
+        if state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
+
+
+def measure(logits: Tensor, split: Split) -> dict[str, float | None]:
+    """Return loss, accuracy against the split's labels, and the share of its wrong labels that the logits repeat.
+
+    The loss is None where it is not finite, ``memorised`` where no label is wrong.
+    """
+    labels, clean = split.labels.cpu(), split.clean_labels.cpu()
+    hits, noisy = logits.argmax(1) == labels, labels != clean
+    loss = functional.cross_entropy(logits.double(), labels).item()
+    return {
+        "loss": loss if abs(loss) < float("inf") else None,
+        "accuracy": hits.double().mean().item(),
+        "memorised": _ratio((hits & noisy).sum(), noisy.sum()),
+    }
+
+
+def _ratio(total: Tensor, count: Tensor | int) -> float | None:
+    return float(total) / float(count) if float(count) else None
