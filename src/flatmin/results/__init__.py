@@ -1,0 +1,1 @@
+"""From measured runs to tables, verdicts, figures and the report."""

@@ -1,0 +1,123 @@
+"""The cells of a table: measurements averaged over seeds, and each method's paired difference from the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from flatmin.results.inputs import MEASURED, RowKey, TableInfo
+from flatmin.results.statistics import Interval, Paired, mean_interval, paired
+
+PERCENT = 100.0
+ENVIRONMENT = ("device", "torch", "timm")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one row.
+
+    ``planned`` counts the table's seeds, ``n`` the runs that finished, ``diverged`` those of them that diverged.
+    ``means`` holds every measurement in its own unit. Differences (in accuracy points) are method minus baseline over
+    the seeds that both have, and None for the baseline itself or where no seed pairs.
+    """
+
+    method: str
+    planned: int
+    n: int
+    diverged: int
+    means: Mapping[str, Interval]
+    difference: Paired | None
+    early_difference: Paired | None
+    relative_gradients: float
+
+    @property
+    def missing(self) -> int:
+        """Planned runs without a result."""
+        return self.planned - self.n
+
+    def percent(self, metric: str) -> Interval:
+        """A fraction's interval in percent."""
+        mean = self.means[metric]
+        return Interval(mean.mean * PERCENT, mean.half_width * PERCENT, mean.n, mean.sd * PERCENT)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dataset x model of a table; ``baseline`` is the method its differences refer to (None if none finished)."""
+
+    dataset: str
+    model: str
+    baseline: str | None
+    cells: Mapping[str, Cell]
+
+    @property
+    def key(self) -> RowKey:
+        """(dataset, model)."""
+        return (self.dataset, self.model)
+
+
+def row_cells(runs: pd.DataFrame, table: TableInfo) -> list[Row]:
+    """Average the measured ``runs`` of ``table``; rows without a single run are kept, with empty cells."""
+    own = runs[runs["table"] == table.name]
+    return [_row(select(own, key), table, key) for key in table.row_keys]
+
+
+def select(runs: pd.DataFrame, row: RowKey, method: str | None = None) -> pd.DataFrame:
+    """The runs of one dataset x model, and of one ``method`` if given."""
+    own = runs[(runs["dataset"] == row[0]) & (runs["model"] == row[1])]
+    return own if method is None else own[own["method"] == method]
+
+
+def better(runs: pd.DataFrame, methods: Sequence[str]) -> str | None:
+    """The method with the highest mean last-epoch test accuracy; the first named wins a tie, None has no runs."""
+    means = {name: runs.loc[runs["method"] == name, "test_accuracy"].mean() for name in methods}
+    known = {name: mean for name, mean in means.items() if pd.notna(mean)}
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def by_seed(runs: pd.DataFrame, method: str, column: str) -> pd.Series:
+    """One method's measurement, indexed by seed, without NaNs."""
+    chosen = runs[runs["method"] == method]
+    return chosen.set_index("seed")[column].dropna().sort_index()
+
+
+def mixed_environment(runs: pd.DataFrame) -> list[str]:
+    """Say where runs that are compared were made on different device types or library versions."""
+    found = []
+    for name in ENVIRONMENT:
+        if name in runs.columns and runs[name].nunique() > 1:
+            found.append(f"{name} differs between runs: {', '.join(sorted(map(str, runs[name].unique())))}")
+    return found
+
+
+def _row(runs: pd.DataFrame, table: TableInfo, key: RowKey) -> Row:
+    baseline = better(runs, table.baseline)
+    unit = runs.loc[runs["method"] == table.baseline[0], "gradients"].mean()
+    cells = {method: _cell(runs, table, method, baseline, unit) for method in table.methods}
+    return Row(key[0], key[1], baseline, cells)
+
+
+def _cell(runs: pd.DataFrame, table: TableInfo, method: str, baseline: str | None, unit: float) -> Cell:
+    own = runs[runs["method"] == method]
+    return Cell(
+        method=method,
+        planned=len(table.seeds),
+        n=len(own),
+        diverged=int(own["diverged"].sum()),
+        means={name: mean_interval(own[name].to_numpy(dtype=float)) for name in MEASURED},
+        difference=_difference(runs, method, baseline, "test_accuracy"),
+        early_difference=_difference(runs, method, baseline, "early_test_accuracy"),
+        relative_gradients=float(own["gradients"].mean() / unit) if len(own) else float("nan"),
+    )
+
+
+def _difference(runs: pd.DataFrame, method: str, baseline: str | None, column: str) -> Paired | None:
+    if baseline is None or method == baseline:
+        return None
+    gaps = ((by_seed(runs, method, column) - by_seed(runs, baseline, column)) * PERCENT).dropna()
+    if gaps.empty:
+        return None
+    compared = runs[runs["method"].isin([method, baseline]) & runs["seed"].isin(gaps.index)]
+    return paired(gaps.to_numpy(), diverged=bool(compared["diverged"].sum()))

@@ -1,0 +1,191 @@
+"""The verdicts in print: ``claims.json`` with every number, ``claims.md`` for reading."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flatmin.results.claim_spec import ClaimSpec
+from flatmin.results.claims import Judged, Outcome
+from flatmin.results.statistics import Interval
+from flatmin.results.verdicts import counted
+from flatmin.results.wording import count, p_value, signed
+
+VERDICT_WORDS = {
+    "reproduced": "the claimed side, with the whole 95% interval",
+    "reproduced-smaller": "so, and significantly smaller than published",
+    "reproduced-larger": "so, and significantly larger than published",
+    "not-reproduced": "equivalent to no effect within the margin (or, for a claim of sameness, not the same)",
+    "reversed": "the other side, with the whole interval",
+    "inconclusive": "too few seeds, or too much spread, to say",
+    "direction agrees / disagrees / unclear": "all that a proxy can say",
+    "not-run": "no row of the study speaks to it",
+}
+"""What each verdict means, as printed under the list."""
+
+FIDELITY_WORDS = {
+    "exact (printed without a word)": "no departure from the published setting",
+    "same-data": "the same data; another model, schedule, batch or selection",
+    "reduced": "the same source with fewer training images or fewer epochs",
+    "proxy": "other data or noise: a direction, which neither confirms nor refutes",
+    "in this instance": "a general statement, without a published setting: it holds, or fails, on the named row",
+}
+"""What each fidelity means."""
+
+
+def claims_json(judged: Sequence[Judged]) -> str:
+    """All claims in the file's order, with every outcome and every number in full precision."""
+    return json.dumps([_claim_record(j) for j in judged], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def claims_markdown(judged: Sequence[Judged]) -> str:
+    """The claims that a row speaks to, then the others in a compact list."""
+    ran = [j for j in judged if j.outcomes]
+    lines = ["# Claims", "", f"{count(len(ran), 'claim')} of {len(judged)} can be decided by this study.", ""]
+    for j in ran:
+        lines += _section(j)
+    lines += ["## What the words mean", ""]
+    lines += [f"- **{word}**: {meaning}" for word, meaning in (VERDICT_WORDS | FIDELITY_WORDS).items()]
+    lines += ["", "## Not run", ""]
+    lines += [f"- `{j.claim.id}` ({_place(j.claim)}): {j.claim.statement}" for j in judged if not j.outcomes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def measured_text(outcome: Outcome) -> str:
+    """The measured number with its interval and seeds: "+0.82 points (95% interval +0.51 to +1.13, 5 seeds)"."""
+    return interval_text(outcome.measured, outcome.claim.rule.unit, ratio=outcome.claim.rule.kind == "ratio")
+
+
+def interval_text(interval: Interval, unit: str, *, ratio: bool = False) -> str:
+    """A difference (signed) or a ratio with its 95% interval and number of seeds."""
+    show = (lambda value: f"{value:.3g}") if ratio else signed
+    number = f"{show(interval.mean)}{'x' if unit == 'x' else f' {unit}' if unit else ''}"
+    if math.isnan(interval.half_width):
+        return f"{number} ({count(interval.n, 'seed')}, no interval)"
+    return f"{number} (95% interval {show(interval.low)} to {show(interval.high)}, {count(interval.n, 'seed')})"
+
+
+def published_text(claim: ClaimSpec) -> str:
+    """The published number in words, or that none was printed."""
+    published = claim.published
+    if published is None:
+        return "no number published"
+    if published.unit == "ratio":
+        return f"{published.effect:g}x"
+    text = f"{signed(published.effect)} points"
+    if published.treatment is not None and published.baseline is not None:
+        sides = [_value(side.value, side.spread) for side in (published.treatment, published.baseline)]
+        text += f" ({published.unit}: {sides[0]} against {sides[1]})"
+    return text
+
+
+def facts(outcome: Outcome) -> list[str]:
+    """What else a reader needs to weigh an outcome: p, sizes, diverged and missing runs, seeds still needed."""
+    evidence = outcome.evidence
+    found = []
+    if not math.isnan(evidence.p) and not counted(outcome.claim, evidence):
+        found.append(f"p {p_value(evidence.p)} ({'t test' if evidence.test == 't' else 'sign-flip test'})")
+    if outcome.p_holm is not None:
+        found.append(f"{p_value(outcome.p_holm)} after Holm over the primary claims")
+    if outcome.claim.rule.at_least:
+        found.append(f"claimed: at least {outcome.claim.rule.at_least:g} {outcome.claim.rule.unit}".rstrip())
+    elif outcome.claim.rule.kind == "no-effect" or outcome.verdict == "not-reproduced":
+        found.append(f"margin ±{outcome.claim.margin or 0:g} {outcome.claim.rule.unit}".rstrip())
+    found += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in outcome.details.items() if name[-2:] != "_p"]
+    if outcome.diverged:
+        found.append(f"{count(outcome.diverged, 'diverged run')} included")
+    if outcome.missing:
+        found.append(f"{count(outcome.missing, 'run')} missing")
+    if outcome.more_seeds is not None:
+        found.append(f"about {count(outcome.more_seeds, 'more seed')} would decide (80% power)")
+    elif outcome.verdict in ("inconclusive", "direction unclear") and evidence.interval.n >= 2:
+        found.append("no reasonable number of seeds can be forecast")
+    return found + ([outcome.remark] if outcome.remark else [])
+
+
+def row_text(outcome: Outcome) -> str:
+    """Where an outcome comes from: table, row and the two methods."""
+    against = f" against {outcome.baseline}" if outcome.baseline else ""
+    return f"{outcome.table}: {outcome.dataset} / {outcome.model}, {outcome.treatment}{against}"
+
+
+def _place(claim: ClaimSpec) -> str:
+    return f"{claim.paper}, {claim.where}"
+
+
+def _section(judged: Judged) -> list[str]:
+    claim = judged.claim
+    status = "primary" if claim.primary else "exploratory"
+    lines = [
+        f"## {judged.label}: {claim.statement}",
+        "",
+        f"`{claim.id}` · {_place(claim)} · {claim.confidence} · {status} · published: {published_text(claim)}",
+        "",
+        "| row | verdict | measured | facts | departures |",
+        "|---|---|---|---|---|",
+    ]
+    for o in judged.outcomes:
+        cells = (row_text(o), o.label, measured_text(o), "; ".join(facts(o)), "; ".join(o.departures) or "none")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return [*lines, *(["", claim.note] if claim.note else []), ""]
+
+
+def _value(value: float, spread: float | None) -> str:
+    return f"{value:g}" if spread is None else f"{value:g} ± {spread:g}"
+
+
+def _claim_record(judged: Judged) -> dict[str, Any]:
+    claim = judged.claim
+    return {
+        "id": claim.id,
+        "paper": claim.paper,
+        "where": claim.where,
+        "statement": claim.statement,
+        "published": published_text(claim),
+        "published_effect": claim.published.effect if claim.published else None,
+        "margin": claim.margin,
+        "rule": claim.rule.model_dump(mode="json", exclude_none=True),
+        "source": claim.source,
+        "confidence": claim.confidence,
+        "primary": claim.primary,
+        "verdict": judged.headline.verdict if judged.headline else "not-run",
+        "fidelity": judged.headline.fidelity if judged.headline else None,
+        "label": judged.label,
+        "outcomes": [_outcome_record(outcome) for outcome in judged.outcomes],
+    }
+
+
+def _outcome_record(outcome: Outcome) -> dict[str, Any]:
+    measured, evidence = outcome.measured, outcome.evidence
+    return {
+        "table": outcome.table,
+        "dataset": outcome.dataset,
+        "model": outcome.model,
+        "treatment": outcome.treatment,
+        "baseline": outcome.baseline or None,
+        "verdict": outcome.verdict,
+        "fidelity": outcome.fidelity,
+        "departures": list(outcome.departures),
+        "unit": outcome.claim.rule.unit,
+        "mean": _number(measured.mean),
+        "low": _number(measured.low),
+        "high": _number(measured.high),
+        "n": measured.n,
+        "p": _number(evidence.p),
+        "test": evidence.test,
+        "p_holm": _number(outcome.p_holm),
+        "p_equivalence": _number(evidence.equivalence),
+        "p_published_size": _number(evidence.size),
+        "more_seeds": outcome.more_seeds,
+        "diverged": outcome.diverged,
+        "missing": outcome.missing,
+        "details": {name: _number(value) for name, value in outcome.details.items()},
+        "remark": outcome.remark,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN: what is unknown is null."""
+    return None if value is None or not math.isfinite(value) else float(value)

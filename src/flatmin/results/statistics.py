@@ -1,0 +1,224 @@
+"""Intervals and tests over a handful of seeds.
+
+With three to five seeds a normal interval covers 82 to 89% instead of 95%, and a percentile bootstrap less still; the
+Student interval covers what it says. It assumes roughly normal differences, which a diverged run breaks: then, and
+where all differences are equal so that t is undefined, the sign-flip permutation test decides instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+ALPHA = 0.05
+"""Two-sided level of every test; intervals have the confidence 1 - ALPHA."""
+
+EXACT_UP_TO = 12
+"""Sign flips are enumerated up to this many seeds (4,096 patterns) and drawn with a fixed seed beyond."""
+
+MOST_SEEDS = 1000
+"""No forecast of the number of seeds goes beyond this."""
+
+Alternative = Literal["two-sided", "less", "greater"]
+SpreadKind = Literal["ci95", "ci95-below", "std", "unknown"]
+Test = Literal["t", "sign-flip", "none"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` seeds with its 95% Student half-width and standard deviation (both NaN for n < 2)."""
+
+    mean: float
+    half_width: float
+    n: int
+    sd: float
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.mean + self.half_width
+
+    @property
+    def standard_error(self) -> float:
+        """The deviation over sqrt(n)."""
+        return self.sd / np.sqrt(self.n) if self.n else float("nan")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences over paired seeds: their interval, the two-sided p that they are zero, and the test that gave it."""
+
+    differences: tuple[float, ...]
+    interval: Interval
+    p: float
+    test: Test
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 1 - ALPHA) -> Interval:
+    """Mean and Student-t interval of ``values``; NaNs are left out.
+
+    One value has no interval (half-width NaN); equal values have one of width zero.
+    """
+    sample = np.asarray(values, dtype=float)
+    sample = sample[~np.isnan(sample)]
+    n = len(sample)
+    if n == 0:
+        return Interval(float("nan"), float("nan"), 0, float("nan"))
+    mean = float(np.mean(sample))
+    if n == 1:
+        return Interval(mean, float("nan"), 1, float("nan"))
+    sd = 0.0 if _constant(sample) else float(np.std(sample, ddof=1))
+    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    return Interval(mean, quantile * sd / float(np.sqrt(n)), n, sd)
+
+
+def paired(differences: Sequence[float] | np.ndarray, *, diverged: bool = False) -> Paired:
+    """Test whether paired ``differences`` have mean zero: one-sample t, or sign flips where t cannot be trusted."""
+    sample = np.asarray(differences, dtype=float)
+    interval = mean_interval(sample)
+    p, test = difference_p(sample, diverged=diverged)
+    return Paired(tuple(float(value) for value in sample), interval, p, test)
+
+
+def difference_p(
+    sample: np.ndarray, *, diverged: bool = False, alternative: Alternative = "two-sided"
+) -> tuple[float, Test]:
+    """The p that the mean of ``sample`` is zero, and which test gave it (``none`` below two values)."""
+    if len(sample) < 2:
+        return float("nan"), "none"
+    if diverged or _constant(sample):
+        return sign_flip(sample, alternative), "sign-flip"
+    return float(stats.ttest_1samp(sample, 0.0, alternative=alternative).pvalue), "t"
+
+
+def sign_flip(values: Sequence[float] | np.ndarray, alternative: Alternative = "two-sided") -> float:
+    """Permutation p of a mean of zero: under it every difference is as likely with the other sign.
+
+    Exact for n <= 12, where the two-sided p cannot fall below 2 / 2^n: 0.25 at n = 3, 0.0625 at n = 5.
+    """
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return float("nan")
+    if not np.any(sample):
+        return 1.0
+    result = stats.permutation_test(
+        (sample,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**EXACT_UP_TO if len(sample) <= EXACT_UP_TO else 99_999,
+        alternative=alternative,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float, *, diverged: bool = False) -> float:
+    """Two one-sided tests (TOST): the p that the mean lies outside (-margin, margin). Small means equivalent to zero.
+
+    Raises:
+        ValueError: the margin is not above zero.
+    """
+    if not margin > 0:
+        raise ValueError(f"an equivalence margin must be above 0, not {margin}")
+    sample = np.asarray(differences, dtype=float)
+    above, _ = difference_p(sample + margin, diverged=diverged, alternative="greater")
+    below, _ = difference_p(sample - margin, diverged=diverged, alternative="less")
+    return max(above, below) if len(sample) >= 2 else float("nan")
+
+
+def published_standard_error(spread: float, kind: SpreadKind, runs: int) -> float:
+    """Standard error of a published mean over ``runs`` runs.
+
+    ``std`` is divided by sqrt(runs). ``ci95`` is a 95% half-width, ``ci95-below`` an upper bound of one; papers seldom
+    say whether they used Student's quantile or 1.96, so the larger standard error of the two is taken, which makes
+    "differs from the published effect" harder to claim. ``unknown`` is taken as the standard error itself.
+    """
+    if kind == "std":
+        return spread / float(np.sqrt(runs))
+    return spread / float(stats.norm.ppf(0.975)) if kind in ("ci95", "ci95-below") else spread
+
+
+def against_published(ours: Interval, published: float, error: float, runs: int) -> float:
+    """Welch's test of our mean against a published one with standard error ``error`` over ``runs`` runs: two-sided p.
+
+    NaN below two seeds. ``error`` 0 makes it the one-sample t test.
+    """
+    if ours.n < 2:
+        return float("nan")
+    a, b = ours.standard_error**2, error**2
+    gap = ours.mean - published
+    if a + b == 0:
+        return 1.0 if np.isclose(gap, 0) else 0.0
+    freedom = (a + b) ** 2 / (a**2 / (ours.n - 1) + (b**2 / (runs - 1) if b else 0.0))
+    return float(2 * stats.t.sf(abs(gap) / np.sqrt(a + b), freedom))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: family-wise error over all ``ps`` (none of them NaN), in the given order."""
+    adjusted = [0.0] * len(ps)
+    running = 0.0
+    for rank, index in enumerate(np.argsort(ps, kind="stable")):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[int(index)] = running
+    return adjusted
+
+
+def t_test_power(effect: float, sd: float, n: int) -> float:
+    """Power of the two-sided one-sample t test at ``n`` seeds, for a true mean ``effect`` and deviation ``sd``."""
+    if n < 2:
+        return 0.0
+    critical = float(stats.t.ppf(1 - ALPHA / 2, n - 1))
+    shift = abs(effect) / sd * float(np.sqrt(n))
+    if shift > critical + 8:  # power is 1 to many digits, and scipy's noncentral t returns NaN far out
+        return 1.0
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def equivalence_power(effect: float, sd: float, margin: float, n: int) -> float:
+    """Approximate power of TOST (central t, as is usual for planning) for a true mean ``effect`` within ``margin``."""
+    if n < 2:
+        return 0.0
+    error = sd / float(np.sqrt(n))
+    critical = float(stats.t.ppf(1 - ALPHA, n - 1))
+    low = stats.t.cdf((margin - effect) / error - critical, n - 1)
+    high = stats.t.cdf((margin + effect) / error - critical, n - 1)
+    return max(0.0, float(low + high - 1))
+
+
+def seeds_to_decide(ours: Interval, margin: float | None, power: float = 0.8) -> int | None:
+    """Total seeds at which the difference, or its equivalence to zero within ``margin``, shows with ``power``.
+
+    It takes our own mean and deviation as the truth, so it is a rough guide. None: below two seeds nothing is known of
+    the deviation, and beyond `MOST_SEEDS` no number is worth printing.
+    """
+    if ours.n < 2 or not ours.sd > 0:
+        return None
+    within = margin is not None and abs(ours.mean) < margin
+
+    def decides(n: int) -> bool:
+        if t_test_power(ours.mean, ours.sd, n) >= power:
+            return True
+        return within and margin is not None and equivalence_power(ours.mean, ours.sd, margin, n) >= power
+
+    if not decides(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:  # power grows with n, so bisection finds the first that decides
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
+
+
+def _constant(sample: np.ndarray) -> bool:
+    """Whether all values agree to within rounding of their own size."""
+    return bool(np.ptp(sample) <= 1e-12 * max(1.0, float(np.max(np.abs(sample)))))

@@ -1,0 +1,54 @@
+"""Numbers and names as text, in one place, so that every output prints a number the same way."""
+
+from __future__ import annotations
+
+import math
+
+from flatmin.results.statistics import Interval, Paired
+
+ACRONYMS = ("sgd", "sam", "asam", "esam", "gsam")
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 seed", "5 seeds"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def signed(value: float) -> str:
+    """A signed number: two decimals, or two significant digits where that would print a zero."""
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:+.2g}" if 0 < abs(value) < 0.005 else f"{value:+.2f}"
+
+
+def p_value(p: float) -> str:
+    """A p-value: "< 0.001", else two significant digits."""
+    return "< 0.001" if p < 0.001 else f"{p:#.2g}"
+
+
+def mean_text(interval: Interval, decimals: int = 2) -> str:
+    """ "94.21 ± 0.30 (5)": mean, 95% half-width, number of runs; a dash where there is no run."""
+    if interval.n == 0 or math.isnan(interval.mean):
+        return "–"
+    if math.isnan(interval.half_width):
+        return f"{interval.mean:.{decimals}f} ({interval.n})"
+    return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f} ({interval.n})"
+
+
+def difference_text(difference: Paired | None) -> str:
+    """ "+43.10 [40.20, 46.00], p < 0.001": the difference, its 95% interval and the two-sided p."""
+    if difference is None:
+        return "–"
+    interval = difference.interval
+    if math.isnan(interval.half_width):
+        return f"{interval.mean:+.2f} (one seed)"
+    p = p_value(difference.p)
+    shown = f"p {p}" if p.startswith("<") else f"p = {p}"
+    mark = " (sign-flip)" if difference.test == "sign-flip" else ""
+    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}], {shown}{mark}"
+
+
+def method_title(method: str) -> str:
+    """A method's name in a sentence: "sgd-2x" becomes "SGD-2x"; names that are no acronym stay as they are."""
+    head, dash, tail = method.partition("-")
+    return (head.upper() if head in ACRONYMS else head) + dash + tail

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def claims_path() -> Path:
+    return Path(__file__).parents[2] / "experiments" / "claims.yaml"

@@ -1,0 +1,282 @@
+"""Each verdict in turn, on runs whose differences are set exactly; fidelity from the departures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from synthetic import DIGITS, NOISY, WRN, make_runs, make_study, make_table
+
+from flatmin.results.claim_spec import ClaimSpec, load_claims
+from flatmin.results.claims import Outcome, judge
+from flatmin.results.inputs import MEASURED, RowInfo, TableInfo, measured
+
+CELL = ("cifar10", "wrn28_10")
+CLAIM = "sam-t1-cifar-10-wrn-28-10-200ep-basic"
+ACCURACY = {"sgd": 0.964, "sgd-2x": 0.96, "sam": 0.97, "asam": 0.97, "sam-rho2": 0.6}
+
+
+@pytest.fixture(scope="module")
+def claims(claims_path: Path) -> dict[str, ClaimSpec]:
+    return {claim.id: claim for claim in load_claims(claims_path)}
+
+
+def outcome_of(
+    claim: ClaimSpec,
+    gaps: Sequence[float],
+    row: RowInfo = WRN,
+    *,
+    diverged: int = 0,
+    methods: Sequence[str] = ("sgd", "sgd-2x", "sam"),
+    treatment: str = "sam",
+    m: int | None = 32,
+) -> Outcome:
+    """The claim on one row in which the treatment's differences from sgd are ``gaps`` points."""
+    table = make_table("t", {CELL: row}, methods=methods, seeds=len(gaps), m=m)
+    runs = make_runs(table, ACCURACY, gaps={treatment: [gap / 100 for gap in gaps]})
+    runs.loc[(runs["method"] == treatment) & (runs["seed"] < diverged), "diverged"] = 1
+    head = judge([claim], measured(runs), {"t": table})[0].headline
+    assert head is not None
+    return head
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ([0.7, 0.9, 0.8, 0.75, 0.85], "reproduced"),
+        ([0.3, 0.35, 0.25, 0.3, 0.28], "reproduced-smaller"),
+        ([1.9, 2.1, 2.0, 2.05, 1.95], "reproduced-larger"),
+        ([0.05, -0.05, 0.02, -0.04, 0.01], "not-reproduced"),
+        ([-0.7, -0.9, -0.8, -0.75, -0.85], "reversed"),
+        ([1.5, -0.9, 0.8, 0.2, -0.4], "inconclusive"),
+        ([0.8], "inconclusive"),
+    ],
+)
+def test_each_verdict(claims: dict[str, ClaimSpec], gaps: list[float], verdict: str) -> None:
+    found = outcome_of(claims[CLAIM], gaps)
+    assert found.verdict == verdict
+    assert found.fidelity == "exact"
+    assert found.label == verdict
+    assert found.departures == ()
+
+
+def test_inconclusive_says_how_many_more_seeds(claims: dict[str, ClaimSpec]) -> None:
+    found = outcome_of(claims[CLAIM], [1.5, -0.9, 0.8, 0.2, -0.4])
+    assert found.more_seeds is not None
+    assert found.more_seeds >= 1
+    assert outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85]).more_seeds is None
+
+
+def test_not_run_without_a_row(claims: dict[str, ClaimSpec]) -> None:
+    table = make_table("t", {CELL: replace(WRN, source="cifar100")})
+    judged = judge([claims[CLAIM]], measured(make_runs(table, ACCURACY)), {"t": table})
+    assert judged[0].label == "not-run"
+
+
+def test_missing_method_is_not_run(claims: dict[str, ClaimSpec]) -> None:
+    table = make_table("t", {CELL: WRN}, methods=("sgd", "asam"))
+    judged = judge([claims[CLAIM]], measured(make_runs(table, ACCURACY)), {"t": table})
+    assert judged[0].outcomes == ()
+
+
+def test_a_diverged_run_counts_and_sign_flips_decide(claims: dict[str, ClaimSpec]) -> None:
+    gaps = [-60.0, 0.9, 0.8, 0.75, 0.85]
+    found = outcome_of(claims[CLAIM], gaps, diverged=1)
+    assert found.diverged == 1
+    assert found.evidence.test == "sign-flip"
+    assert found.measured.mean == pytest.approx(sum(gaps) / 5)
+    assert found.verdict == "inconclusive"
+    assert "cannot fall below 0.062" in found.remark
+    six = outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85, 0.8], diverged=1)
+    assert six.evidence.p == pytest.approx(2 / 2**6)
+    assert six.verdict == "reproduced"
+
+
+def test_the_better_baseline_is_chosen_by_mean(claims: dict[str, ClaimSpec]) -> None:
+    table = make_table("t", {CELL: WRN}, m=32)
+    runs = make_runs(table, ACCURACY | {"sgd-2x": 0.975, "sam": 0.97})
+    head = judge([claims[CLAIM]], measured(runs), {"t": table})[0].headline
+    assert head is not None
+    assert head.baseline == "sgd-2x"
+    assert head.verdict == "reversed"
+
+
+@pytest.mark.parametrize(
+    ("change", "fidelity", "words"),
+    [
+        ({"model": "cifar_cnn"}, "same-data", "model cifar_cnn instead of WRN-28-10"),
+        ({"batch_size": 128}, "same-data", "batch size 128 instead of 256"),
+        ({"train_size": 5000, "model": "cifar_cnn"}, "reduced", "5,000 training images instead of all"),
+        ({"epochs": 30}, "reduced", "30 epochs instead of 200"),
+        ({"source": "digits"}, "proxy", "data digits instead of cifar10"),
+        ({"lr": "selected"}, "exact", ""),
+        ({"lr": 0.05}, "same-data", "lr 0.05 instead of 0.1"),
+    ],
+)
+def test_fidelity_follows_from_departures(
+    claims: dict[str, ClaimSpec], change: dict[str, object], fidelity: str, words: str
+) -> None:
+    found = outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85], replace(WRN, **change))  # type: ignore[arg-type]
+    assert found.fidelity == fidelity
+    assert words in "; ".join(found.departures)
+    assert found.label == {
+        "exact": "reproduced",
+        "proxy": "direction agrees (proxy)",
+    }.get(fidelity, f"reproduced ({fidelity})")
+
+
+def test_departures_of_method_and_protocol(claims: dict[str, ClaimSpec]) -> None:
+    gaps = [0.7, 0.9, 0.8, 0.75, 0.85]
+    whole = outcome_of(claims[CLAIM], gaps, m=None)
+    assert whole.departures == ("ascent over m = 256 images instead of 32",)
+    once = outcome_of(claims[CLAIM], gaps, methods=("sgd", "sam"))
+    assert once.departures == ("baseline trained for 200 epochs at most instead of 400",)
+
+
+def test_the_callers_departures_count(claims: dict[str, ClaimSpec]) -> None:
+    table = make_table("t", {CELL: WRN}, m=32, departures={CELL: ["clipping at 1"]})
+    head = judge([claims[CLAIM]], measured(make_runs(table, ACCURACY)), {"t": table})[0].headline
+    assert head is not None
+    assert head.fidelity == "same-data"
+    assert head.departures == ("clipping at 1",)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "label"),
+    [
+        ([40.0, 41, 42, 43, 44], "direction agrees (proxy)"),
+        ([-4.0, -5, -4, -5, -4], "direction disagrees (proxy)"),
+        ([1.0, -1, 2, -2, 0.5], "direction unclear (proxy)"),
+        ([0.01, -0.01, 0.02, -0.02, 0.01], "direction unclear (proxy)"),
+    ],
+)
+def test_digits_at_sixty_percent_noise_are_a_proxy_of_table_4(
+    claims: dict[str, ClaimSpec], gaps: list[float], label: str
+) -> None:
+    found = outcome_of(claims["sam-t4-noise60"], gaps, NOISY)
+    assert found.fidelity == "proxy"
+    assert found.label == label
+
+
+@pytest.mark.parametrize(
+    ("gaps", "label"),
+    [
+        ([0.01, -0.01, 0.02, -0.02, 0.01], "reproduced"),
+        ([-2.0, -2.1, -1.9, -2, -2.05], "reproduced"),
+        ([2.0, 2.1, 1.9, 2, 2.05], "not-reproduced"),
+        ([0.3, 1.9, -0.9, 1.0, -0.2], "inconclusive"),
+    ],
+)
+def test_a_claim_of_no_benefit(claims: dict[str, ClaimSpec], gaps: list[float], label: str) -> None:
+    row = replace(DIGITS, source="mnist")
+    assert outcome_of(claims["guide-simple-data-no-benefit"], gaps, row).label == label
+
+
+def test_no_benefit_asks_for_a_small_network(claims: dict[str, ClaimSpec]) -> None:
+    row = replace(DIGITS, source="mnist", parameters=36_500_000)
+    with pytest.raises(AssertionError):
+        outcome_of(claims["guide-simple-data-no-benefit"], [0.1, 0.2, 0.3], row)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [([-40.0, -42, -41, -39, -40], "reproduced"), ([-2.0, -2.2, -1.9, -2, -2], "not-reproduced")],
+)
+def test_a_threshold_must_be_exceeded(claims: dict[str, ClaimSpec], gaps: list[float], verdict: str) -> None:
+    claim = claims["guide-rho-above-1-unstable"]
+    found = outcome_of(claim, gaps, methods=("sgd", "sam", "sam-rho2"), treatment="sam-rho2")
+    assert found.treatment == "sam-rho2"
+    assert found.verdict == verdict
+
+
+def test_twice_the_gradients_is_counted_even_with_one_seed(claims: dict[str, ClaimSpec]) -> None:
+    found = outcome_of(claims["guide-cost-2x"], [0.5])
+    assert found.measured.mean == 2
+    assert found.label == "reproduced (in this instance)"
+
+
+def test_early_stopping_takes_most_of_the_gap(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    claim = claims["critics-early-stopping"]
+    head = judge([claim], measured(runs), tables)[0].headline
+    assert head is not None
+    assert head.dataset == "digits-noise60"
+    assert head.verdict == "reproduced"
+    assert head.details["last_epoch_gap"] == pytest.approx(43, abs=2)
+    assert head.details["early_stopped_gap"] == pytest.approx(6, abs=2)
+
+
+def test_without_a_gap_there_is_nothing_to_explain(claims: dict[str, ClaimSpec]) -> None:
+    found = outcome_of(claims["critics-early-stopping"], [-1.0, 0.5, 0.2, -0.3, 0.1], NOISY)
+    assert found.verdict == "inconclusive"
+    assert "nothing to explain" in found.remark
+
+
+def test_sharpness_is_lower_and_goes_with_error(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    lower, flat = judge([claims["guide-sharpness-lower"], claims["guide-flat-generalizes"]], measured(runs), tables)
+    assert {o.verdict for o in lower.outcomes} == {"reproduced"}
+    assert all(o.measured.mean < 0 for o in lower.outcomes)
+    assert all(-1 <= o.measured.mean <= 1 for o in flat.outcomes)
+    assert all("mean_tau_within_methods" in o.details for o in flat.outcomes)
+
+
+def test_holm_covers_the_primary_headlines_only(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    judged = judge(list(claims.values()), measured(runs), tables)
+    adjusted = [o for j in judged for o in j.outcomes if o.p_holm is not None]
+    assert adjusted
+    assert all(o.claim.primary and o.p_holm >= o.evidence.p for o in adjusted if o.p_holm is not None)
+    smallest = min(adjusted, key=lambda o: o.evidence.p)
+    assert smallest.p_holm == pytest.approx(len(adjusted) * smallest.evidence.p)
+
+
+def test_holm_can_undo_a_verdict(claims: dict[str, ClaimSpec]) -> None:
+    gaps = [0.1, 0.9, 0.5, 1.5, 0.4]  # p = 0.04 alone
+    noisy = claims["sam-t4-noise60"]
+    table = make_table("t", {CELL: WRN}, m=32, methods=("sgd", "sgd-2x", "sam"))
+    other = make_table("u", {("n", "r"): replace(WRN, noise_kind="symmetric", noise_rate=0.6)}, methods=("sgd", "sam"))
+    runs = make_runs(table, ACCURACY, gaps={"sam": [gap / 100 for gap in gaps]})
+    more = make_runs(other, ACCURACY, gaps={"sam": [0.01, -0.012, 0.008, -0.011, 0.01]})
+    alone = judge([claims[CLAIM]], measured(runs), {"t": table})[0].outcomes[0]
+    assert 0.025 < alone.evidence.p < 0.05
+    assert alone.verdict.startswith("reproduced")
+    frame = measured(pd.concat([runs, more]))
+    both = judge([claims[CLAIM], noisy], frame, {"t": table, "u": other})[0].outcomes[0]
+    assert both.verdict == "inconclusive"
+
+
+def test_the_treatment_is_the_one_nearest_to_the_published_rho(claims: dict[str, ClaimSpec]) -> None:
+    methods = ("sgd", "sam-rho2", "sam")
+    found = outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85], methods=methods)
+    assert found.treatment == "sam"
+
+
+def test_without_a_published_rho_the_tuned_method_is_taken(claims: dict[str, ClaimSpec]) -> None:
+    methods = ("sgd", "sam-rho2", "sam")
+    found = outcome_of(claims["guide-sharpness-lower"], [0.7, 0.9, 0.8, 0.75, 0.85], methods=methods)
+    assert found.treatment == "sam"
+
+
+def test_none_is_read_as_not_measured() -> None:
+    table = make_table("t", {CELL: WRN})
+    runs = make_runs(table, ACCURACY)
+    runs["rho"] = runs["rho"].astype(object).where(runs["rho"] > 0, None)
+    runs["sharpness_n_step"] = runs["sharpness_n_step"].astype(object).where(runs["seed"] > 0, None)
+    runs.loc[0, "test_accuracy"] = None
+    finished = measured(runs)
+    assert len(finished) == len(runs) - 1
+    assert finished["sharpness_n_step"].isna().sum() == 3
+    assert finished["rho"].dtype == float
+
+
+def test_a_run_given_twice_is_refused() -> None:
+    table: TableInfo = make_table("t", {CELL: WRN})
+    runs = make_runs(table, ACCURACY)
+    with pytest.raises(ValueError, match="more than one run"):
+        measured(pd.concat([runs, runs.head(1)]))
+    with pytest.raises(ValueError, match=MEASURED[0]):
+        measured(runs.drop(columns=MEASURED[0]))
