@@ -1,0 +1,231 @@
+"""The command line: one command per stage, plus plan, use, show, ui and gc."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flatmin.errors import FlatminError, nearest
+from flatmin.study import Study
+from flatmin.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flatmin.stages import Stages
+
+
+class Teaching(click.Group):
+    """A group that lists its commands in the order of the pipeline, and keeps the line breaks of its examples."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were defined."""
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Offer the nearest command for one that does not exist."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(f"no such command {args[0]!r}: {nearest(args[0], self.commands)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Teaching, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="flatmin")
+def cli() -> None:
+    """The reproducible study of Sharpness-Aware Minimization.
+
+    \b
+    Reproduce the study that params.yaml describes:
+        dvc repro
+    See what that would do, and what it would cost, before it does:
+        flatmin plan
+    Take another ready study from experiments/:
+        flatmin use cifar10-cpu
+    Look at one run, and compare all of them:
+        flatmin show digits-noise60.mlp.sam.s0
+        flatmin ui
+
+    Environment variables that change how, and never what, is computed:
+
+    \b
+        FLATMIN_WORKERS     local worker processes (default: one per core, or per GPU)
+        FLATMIN_SCHEDULER   local, inline, slurm, or tcp://host:port of a Dask cluster
+        FLATMIN_DEVICE      cpu or cuda (default: cuda where there is a GPU)
+        FLATMIN_MIRROR      folders in which data sets are looked for first (a:b:c)
+        MLFLOW_TRACKING_URI where runs are shown (default: mlflow.db in this folder)
+    """
+
+
+def load_study(workspace: Workspace) -> Study:
+    """Read the study of a folder."""
+    from flatmin.reading import load
+    from flatmin.vocabulary import vocabulary
+
+    return load(workspace.params, vocabulary())
+
+
+def stages() -> Stages:
+    """Return the stages of the study in the current folder."""
+    from flatmin.stages import Stages
+
+    workspace = Workspace()
+    return Stages(load_study(workspace), workspace)
+
+
+@cli.command()
+def plan() -> None:
+    """Show what the study consists of, what is up to date, and the time and disk that the rest will take.
+
+    \b
+    Examples:
+        flatmin plan
+        FLATMIN_WORKERS=8 flatmin plan
+    """
+    from flatmin.forecast import print_plan
+
+    workspace = Workspace()
+    print_plan(load_study(workspace), workspace)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--force", is_flag=True, help="Replace params.yaml even if it holds edits that no preset has.")
+def use(name: str | None, force: bool) -> None:
+    """Put a ready study, experiments/NAME.yaml, in place of params.yaml; without NAME, list them.
+
+    \b
+    Examples:
+        flatmin use
+        flatmin use cifar10-cpu
+    """
+    from flatmin.presets import list_presets, use_preset
+
+    workspace = Workspace()
+    if name is None:
+        click.echo(list_presets(workspace))
+    else:
+        use_preset(workspace, name, force=force)
+        click.echo(f"params.yaml is now experiments/{name}.yaml: `flatmin plan` shows it, `dvc repro` runs it")
+
+
+@cli.command()
+def download() -> None:
+    """Bring the files of the study's sources, verified, from a mirror or the network.
+
+    \b
+    Example, with files that torchvision has brought before:
+        FLATMIN_MIRROR=~/data flatmin download
+    """
+    stages().download()
+
+
+@cli.command()
+def prepare() -> None:
+    """Write images and draws: training subset, validation part and label noise of every seed."""
+    stages().prepare()
+
+
+def _table_command(name: str, help_: str) -> Callable[..., None]:
+    def command(table: str) -> None:
+        getattr(stages(), name)(table)
+
+    command.__doc__ = f"{help_}\n\n\\b\nExample:\n    flatmin {name} quick\n"
+    return cli.command(name)(click.argument("table")(command))
+
+
+_table_command("select", "Choose rho, and the base's settings where the table asks, on validation data.")
+_table_command("train", "Train the runs of TABLE that are not up to date; a killed one resumes.")
+_table_command("evaluate", "Measure the runs of TABLE on test data.")
+_table_command("sharpness", "Measure how sharp the solutions of TABLE are.")
+
+
+@cli.command()
+def aggregate() -> None:
+    """Bring MLflow up to date from the records, read the runs back, and write tables, claims and metrics."""
+    from flatmin.reporting import aggregate_study
+
+    workspace = Workspace()
+    aggregate_study(load_study(workspace), workspace)
+
+
+@cli.command()
+@click.option("--partial", is_flag=True, help="Render what there is into results/partial/, outside of DVC's outputs.")
+def report(partial: bool) -> None:
+    """Write results/report.html: one page, no network, no script.
+
+    \b
+    Examples:
+        flatmin report
+        flatmin report --partial      (some runs failed, or are not done yet)
+    """
+    from flatmin.reporting import report_study
+
+    workspace = Workspace()
+    report_study(load_study(workspace), workspace, partial=partial)
+
+
+@cli.command()
+@click.argument("run")
+def show(run: str) -> None:
+    """Show one run: its settings, its numbers, its learning curve. RUN is a run id or its beginning.
+
+    \b
+    Examples:
+        flatmin show digits-noise60.mlp.sam.s0
+        flatmin show digits-noise60
+    """
+    from flatmin.show import show_run
+
+    workspace = Workspace()
+    show_run(load_study(workspace), workspace, run)
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on 127.0.0.1.")
+def ui(port: int) -> None:
+    """Open the MLflow UI on this machine (http://127.0.0.1:5000), to compare runs. Ctrl-C ends it."""
+    from flatmin.ui import serve
+
+    serve(Workspace(), port)
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def gc(dry_run: bool) -> None:
+    """Remove from the store what neither params.yaml nor any preset plans."""
+    from flatmin.garbage import collect
+
+    collect(Workspace(), dry_run=dry_run)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; what is wrong with the user's input is said in one message, without a traceback."""
+    from flatmin.tracking import TrackingWarning
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=TrackingWarning)
+        warnings.showwarning = _show_warning
+        try:
+            cli.main(args=args, standalone_mode=False)
+        except FlatminError as error:
+            click.echo(f"flatmin: {error}", err=True)
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("flatmin: stopped; what is finished is kept, and the next run resumes the rest", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            os._exit(0)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"flatmin: warning: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The MLflow UI on this machine alone, in its small form: two processes where its default takes ten."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from flatmin.errors import FlatminError
+from flatmin.tracking import tracking_uri
+from flatmin.workspace import Workspace
+
+HOST = "127.0.0.1"
+
+
+def serve(workspace: Workspace, port: int) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        FlatminError: there is nothing to show yet, or the server could not be started.
+    """
+    uri = tracking_uri(workspace.root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise FlatminError(
+            "there are no runs to show yet: `dvc repro` makes them, `flatmin aggregate` rebuilds the view"
+        )
+    command = [sys.executable, "-m", "mlflow", "ui"]
+    command += ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    print(f"MLflow at http://{HOST}:{port} (Ctrl-C ends it); select runs and press Compare")
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code not in (0, -2, 130):
+        raise FlatminError(f"the MLflow UI ended with code {code}: is port {port} taken? try --port {port + 1}")
