@@ -81,26 +81,44 @@ def device_type() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def execute(jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
-    """Work on all jobs and yield each when it ends, with None or the reason of its failure.
+class Executor(contextlib.ExitStack):
+    """Works on jobs; workers start with the first job that needs one, and stay until the executor is closed.
 
     Raises:
-        SchedulerError: FLATMIN_SCHEDULER names none that can be used.
+        SchedulerError: on entering, when FLATMIN_SCHEDULER or FLATMIN_WORKERS cannot be used.
     """
-    if not jobs:
-        return
-    scheduler = os.environ.get("FLATMIN_SCHEDULER", "local")
-    if scheduler == "inline" or all(KINDS[job.kind].light for job in jobs):
-        yield from _inline(jobs)
-    elif scheduler in ("local", "slurm") or "://" in scheduler:
-        yield from _dask(jobs, scheduler)
-    else:
-        raise SchedulerError(f"FLATMIN_SCHEDULER={scheduler!r}: use local, inline, slurm or tcp://host:port")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = os.environ.get("FLATMIN_SCHEDULER", "") or "local"
+        if self.scheduler not in ("local", "inline", "slurm") and "://" not in self.scheduler:
+            raise SchedulerError(f"FLATMIN_SCHEDULER={self.scheduler!r}: use local, inline, slurm or tcp://host:port")
+        workers_wanted(1)
+        self.client: Any = None
 
-def _inline(jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
-    for job in jobs:
-        yield job, run_job(job, device_type(), 0)
+    def execute(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+        """Work on all jobs and yield each when it ends, with None or the reason of its failure."""
+        if self.scheduler == "inline" or all(KINDS[job.kind].light for job in jobs):
+            for job in jobs:
+                yield job, run_job(job, device_type(), 0)
+        else:
+            yield from self._on_workers(jobs)
+
+    def _on_workers(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+        """Send the jobs to Dask; one whose worker died is sent again, and resumes from its checkpoint."""
+        from distributed import as_completed
+
+        if self.client is None:
+            self.client = self.enter_context(_client(self.scheduler, len(jobs)))
+        device = device_type()
+        futures = {
+            self.client.submit(_on_worker, job, device, key=f"{job.kind}-{job.key}", pure=False): job for job in jobs
+        }
+        for future in as_completed(futures, loop=self.client.loop):
+            try:
+                yield futures[future], future.result()
+            except (Exception, CancelledError) as error:
+                yield futures[future], f"its worker died repeatedly ({type(error).__name__}): see the memory it needs"
 
 
 def run_job(job: Job, device: str, slot: int) -> str | None:
@@ -108,20 +126,6 @@ def run_job(job: Job, device: str, slot: int) -> str | None:
     place = f"cuda:{slot}" if device == "cuda" else "cpu"
     workplace = Workplace(job.workplace.folder, job.workplace.token, place)
     return perform(job.kind, job.key, job.task, workplace, job.log)
-
-
-def _dask(jobs: Sequence[Job], scheduler: str) -> Iterator[tuple[Job, str | None]]:
-    """Send the jobs to Dask; a job whose worker died is sent again, and resumes from its checkpoint."""
-    from distributed import as_completed
-
-    with _client(scheduler, len(jobs)) as client:
-        device = device_type()
-        futures = {client.submit(_on_worker, job, device, key=f"{job.kind}-{job.key}", pure=False): job for job in jobs}
-        for future in as_completed(futures, loop=client.loop):
-            try:
-                yield futures[future], future.result()
-            except (Exception, CancelledError) as error:
-                yield futures[future], f"its worker died repeatedly ({type(error).__name__}): see the memory it needs"
 
 
 def _on_worker(job: Job, device: str) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flatmin.errors import FlatminError
-from flatmin.executor import Job, execute
+from flatmin.executor import Executor, Job
 from flatmin.records import CorruptRecordError, file_digest, verify
 from flatmin.store import STATE, Store, link, prune, publish
 from flatmin.work import KINDS, finished
@@ -99,15 +99,18 @@ def bring_up_to_date(
     *,
     folders: Iterable[Path] = (),
     observers: Sequence[Observer] = (),
+    executor: Executor | None = None,
     state: Path = STATE,
 ) -> Outcome:
     """Make, publish and keep exactly ``items``; remove what else lies in ``folders``.
 
-    Items with equal keys are worked on once and published at each of their places.
+    Items with equal keys are worked on once and published at each of their places. An ``executor`` of the caller keeps
+    its workers for the caller's next call.
     """
     fanout = _Fanout(items, observers, state)
     fanout.find_fresh()
-    fanout.work()
+    with ExitStack() as stack:
+        fanout.work(executor or stack.enter_context(Executor()))
     ready = [*fanout.outcome.fresh, *fanout.outcome.done]
     prune(folders, (path for item in ready for path in item.outputs.values()))
     return fanout.outcome
@@ -163,14 +166,14 @@ class _Fanout:
         self._put(kind, key, result)
         return True
 
-    def work(self) -> None:
+    def work(self, executor: Executor) -> None:
         jobs = [self._job(kind, key) for kind, key in self.missing]
         fresh = len(self.outcome.fresh)
         with ExitStack() as stack:
             for observer in self.observers:
                 observer.begin(jobs, fresh)
                 stack.callback(observer.close)
-            for job, reason in execute(jobs):
+            for job, reason in executor.execute(jobs) if jobs else ():
                 reason = self._end(job, reason)
                 for observer in self.observers:
                     observer.end(job, reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 from flatmin import data_items, selection
 from flatmin.collect import views
 from flatmin.driver import driver_lock
+from flatmin.executor import Executor
 from flatmin.fanout import FailedItemsError, Item, Observer, Outcome, bring_up_to_date
 from flatmin.planning import (
     KeyedRun,
@@ -55,10 +56,10 @@ class Stages:
         choices: dict[tuple[str, str, str], selection.Choice] = {}
         trials: list[Trial] = []
         scores: Scores = {}
-        with driver_lock(self.workspace.state, f"select {table}"):
+        with driver_lock(self.workspace.state, f"select {table}"), Executor() as executor:
             for methods in selection.phases(self.study, table):
                 phase = selection.plan_trials(self.study, table, methods, choices, self.workspace)
-                scores |= self._scores(f"select@{table} {', '.join(methods)}", phase, known)
+                scores |= self._scores(f"select@{table} {', '.join(methods)}", phase, known, executor)
                 choices |= selection.choose(phase, scores)
                 trials += phase
         selection.write(path, self.study, table, trials, scores, choices)
@@ -68,12 +69,12 @@ class Stages:
             warning = f"  ({' and '.join(edge)} on the edge of the grid: widen it)" if edge else ""
             print(f"select@{table}: {dataset} {model} {method}: {values}{warning}")
 
-    def _scores(self, stage: str, trials: Sequence[Trial], known: Scores) -> Scores:
+    def _scores(self, stage: str, trials: Sequence[Trial], known: Scores, executor: Executor) -> Scores:
         runs = {run.key: run for trial in trials for run in trial.runs}
         scores = {key: known[key] for key in runs if key in known}
         missing = [run for key, run in runs.items() if key not in scores]
         if missing:
-            self._run(stage, train_items(missing, self.workspace, published=False))
+            self._run(stage, train_items(missing, self.workspace, published=False), executor=executor)
         store = Store(self.workspace.state)
         for run in missing:
             result = read_head(store.entry("train", run.key) / "record.json")["result"]
@@ -128,6 +129,7 @@ class Stages:
         items: Sequence[Item],
         folders: Sequence[Path] = (),
         observers: Sequence[Observer] = (),
+        executor: Executor | None = None,
     ) -> Outcome:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +137,7 @@ class Stages:
             items,
             folders=folders,
             observers=[ShowProgress(name), *observers],
+            executor=executor,
             state=self.workspace.state,
         )
         if outcome.failed:

@@ -29,6 +29,9 @@ ANSWER_SECONDS = 3.0
 BATCH = 1000
 """Metrics that MLflow takes in one call."""
 
+EPOCHS = "flatmin.epochs"
+"""The tag that says up to which epoch a run's curve is written."""
+
 Curve = Sequence[Mapping[str, float | int | None]]
 
 
@@ -94,6 +97,7 @@ class Tracker:
         self.commit = _git_commit(root)
         self.experiment = self._experiment()
         self.known = {run.data.tags.get("flatmin.run_key", ""): run for run in self._all_runs()}
+        self.epochs = {key: int(run.data.tags.get(EPOCHS, 0)) for key, run in self.known.items()}
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
@@ -124,7 +128,7 @@ class Tracker:
     def extend(self, run: TrackedRun, rows: Curve) -> None:
         """Append rows to the curve of a run in progress."""
         found = self.known.get(run.key) or self._create(run)
-        self._log(found, {}, rows, {})
+        self._log(found, run.key, {}, rows, {})
 
     def write(self, run: TrackedRun) -> None:
         """Write what MLflow does not hold of a finished run yet."""
@@ -133,10 +137,7 @@ class Tracker:
         missing = {name: value for name, value in metrics.items() if found.data.metrics.get(name) != value}
         tags = {f"flatmin.{name}": value for name, value in run.tags.items()}
         stale = {name: value for name, value in tags.items() if found.data.tags.get(name) != value}
-        curve = [] if found.data.tags.get("flatmin.epochs") == str(len(run.curve)) else run.curve
-        if curve:
-            stale["flatmin.epochs"] = str(len(run.curve))
-        self._log(found, missing, curve, stale)
+        self._log(found, run.key, missing, run.curve, stale)
         if found.info.status != "FINISHED":
             self.client.set_terminated(found.info.run_id)
 
@@ -152,24 +153,28 @@ class Tracker:
         self.known[run.key] = found
         return found
 
-    def _log(self, found: Any, metrics: Mapping[str, float], curve: Curve, tags: Mapping[str, str]) -> None:
+    def _log(self, found: Any, key: str, metrics: Mapping[str, float], curve: Curve, tags: Mapping[str, str]) -> None:
+        """Log final numbers, the epochs that MLflow does not hold yet, and tags, in as few calls as it takes."""
         from mlflow.entities import Metric, RunTag
 
         start = found.info.start_time
         points = [Metric(name, float(value), start, 0) for name, value in metrics.items()]
-        for row in curve:
+        rows = [row for row in curve if int(row["epoch"] or 0) > self.epochs.get(key, 0)]
+        for row in rows:
             epoch = int(row["epoch"] or 0)
-            # a time that is a function of run and epoch: MLflow then takes a point written twice for one
+            # a time that is a function of run and epoch: MLflow takes a point that is written twice for one
             points += [
                 Metric(f"epoch/{name}", float(value), start + 1000 * epoch, epoch)
                 for name, value in row.items()
                 if name != "epoch" and value is not None
             ]
-        first = [RunTag(name, value) for name, value in tags.items()]
-        for i in range(0, max(1, len(points)), BATCH):
-            if points or first:
-                self.client.log_batch(found.info.run_id, metrics=points[i : i + BATCH], tags=first)
-            first = []
+        for i in range(0, len(points), BATCH):
+            self.client.log_batch(found.info.run_id, metrics=points[i : i + BATCH])
+        if rows:
+            self.epochs[key] = int(rows[-1]["epoch"] or 0)
+            tags = {**tags, EPOCHS: str(self.epochs[key])}
+        if tags:
+            self.client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def planned(self) -> Seen:
         """Return what MLflow holds of the planned runs by run key: ``metrics``, ``params`` and ``tags``."""
@@ -251,7 +256,6 @@ class LiveView:
         from flatmin.progress import Watch
 
         self.root, self.runs, self.every = root, runs, every
-        self.curves: dict[str, list[Mapping[str, float | int | None]]] = {}
         self.waiting: queue.SimpleQueue[tuple[str, Sequence[Mapping[str, float]]]] = queue.SimpleQueue()
         self.watch = Watch(lambda job, rows: self.waiting.put((job.key, rows)), every)
         self.done = threading.Event()

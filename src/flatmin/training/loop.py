@@ -96,7 +96,7 @@ class Trainer:
     def _initial_model(self) -> nn.Module:
         torch.manual_seed(derived_seed(self.settings.seed, "init"))
         model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.images)
-        return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
+        return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _optimizer(self) -> SharpnessAware:
         spec, method = self.spec, self.settings.method
