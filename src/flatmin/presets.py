@@ -23,13 +23,17 @@ def presets(workspace: Workspace) -> dict[str, Path]:
 
 def list_presets(workspace: Workspace) -> str:
     """Return a line per preset: its name and the first line of its comment, the one in place marked."""
+    current = preset_in_place(workspace)
+    return "\n".join(
+        f"{'*' if name == current else ' '} {name:16} {_text(path).split(chr(10), 1)[0].removeprefix('#').strip()}"
+        for name, path in presets(workspace).items()
+    )
+
+
+def preset_in_place(workspace: Workspace) -> str | None:
+    """Return the name of the preset that params.yaml is a copy of, or None."""
     current = _text(workspace.params)
-    lines = []
-    for name, path in presets(workspace).items():
-        text = _text(path)
-        first = text.split("\n", 1)[0].removeprefix("#").strip()
-        lines.append(f"{'*' if text == current else ' '} {name:16} {first}")
-    return "\n".join(lines)
+    return next((name for name, path in presets(workspace).items() if _text(path) == current), None)
 
 
 def use_preset(workspace: Workspace, name: str, *, force: bool = False) -> None:

@@ -9,6 +9,7 @@ from flatmin.collect import trial_views, unique, views
 from flatmin.driver import driver_lock
 from flatmin.housekeeping import remove_left_tables
 from flatmin.planning import KeyedRun, planned_runs
+from flatmin.presets import preset_in_place
 from flatmin.results.aggregate import aggregate
 from flatmin.results.report import report
 from flatmin.study import Study
@@ -44,9 +45,16 @@ def report_study(study: Study, workspace: Workspace, *, partial: bool = False) -
         frames.histories(runs, workspace),
         workspace.claims,
         out,
+        commands=_commands(workspace),
         partial=partial,
     )
     print(f"report: {out / 'report.html'}")
+
+
+def _commands(workspace: Workspace) -> list[str]:
+    """Return what a reader types to get the same page."""
+    preset = preset_in_place(workspace)
+    return ["make environment", *([f"flatmin use {preset}"] if preset else []), "dvc repro"]
 
 
 def all_runs(study: Study, workspace: Workspace) -> list[KeyedRun]:
