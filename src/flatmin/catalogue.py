@@ -35,6 +35,15 @@ class Option:
     at_least: float | None = None
     choices: tuple[str, ...] | None = None
 
+    def read(self, value: Any) -> Any:
+        """Return a value as the study wrote it, a number as a float: 1, 1.0 and "1e0" are one value and one key."""
+        if self.at_least is None or isinstance(value, bool):
+            return value
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return value  # `problem` says what is wrong with it
+
     def problem(self, value: object) -> str | None:
         """Return what is wrong with a value, or None."""
         if self.at_least is not None:

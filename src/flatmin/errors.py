@@ -38,6 +38,9 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     names = sorted(valid)
     close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     if close:
+        # names that are much further away than the nearest would only distract
+        best = difflib.SequenceMatcher(None, str(name), close[0]).ratio()
+        close = [n for n in close if difflib.SequenceMatcher(None, str(name), n).ratio() > best - 0.1]
         return f"did you mean {' or '.join(map(repr, close))}?"
     if len(names) <= 12:
         return f"valid: {', '.join(names)}"

@@ -151,10 +151,12 @@ def _method_notes(
     choice = read_choices(workspace.selection(table)).get((*row, method), {})
     edge = on_edge(study, table, method, choice) if choice else []
     chosen = [f"{name} {value:g}" for name, value in choice.items()]
+    used = {"rho": settings.method.rho, "lr": settings.training.lr, "weight_decay": settings.training.weight_decay}
+    hand_written = [name for name, value in choice.items() if value != used[name]]
+    if study.has_rho(method) and "rho" not in choice:
+        hand_written.append("rho")
     notes = []
     if chosen:
         warning = f" ({' and '.join(edge)} at the edge of the grid)" if edge else ""
         notes.append(f"{method}: selected {', '.join(chosen)}{warning}")
-    if study.has_rho(method) and choice.get("rho") != settings.method.rho:
-        notes.append(f"{method}: rho {settings.method.rho:g} is hand-written, not tuned")
-    return notes
+    return [*notes, *(f"{method}: {name} {used[name]:g} is hand-written, not tuned" for name in hand_written)]

@@ -70,12 +70,16 @@ def seal(folder: Path, head: str, content: dict[str, Any], aside: Sequence[str] 
     files = {
         str(path.relative_to(folder)): file_digest(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (head, *aside)
+        if path.is_file() and str(path.relative_to(folder)) not in (head, *aside)
     }
-    sealed = {"version": VERSION, **content, "files": files}
+    sealed: dict[str, Any] = json.loads(canonical({"version": VERSION, **content, "files": files}))
     sealed["digest"] = digest_of(sealed)
-    write_atomically(folder / head, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomically(folder / head, _text(sealed))
     return sealed
+
+
+def _text(sealed: dict[str, Any]) -> str:
+    return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_head(path: Path) -> dict[str, Any]:
@@ -86,15 +90,17 @@ def read_head(path: Path) -> dict[str, Any]:
         CorruptRecordError: it was changed or cut off.
     """
     try:
-        sealed = json.loads(path.read_text(encoding="utf-8"))
-        expected = sealed.pop("digest")
+        text = path.read_text(encoding="utf-8")
+        sealed: dict[str, Any] = json.loads(text)
+        content = {name: value for name, value in sealed.items() if name != "digest"}
+        intact = sealed["digest"] == digest_of(content) and text == _text(sealed)
     except (ValueError, AttributeError, KeyError, TypeError):
         raise CorruptRecordError(path, "not a complete record") from None
-    if digest_of(sealed) != expected:
+    if not intact:
         raise CorruptRecordError(path, "its content does not match its digest")
     if sealed.get("version") != VERSION:
         raise CorruptRecordError(path, f"written in format {sealed.get('version')}, this flatmin reads {VERSION}")
-    return {**sealed, "digest": expected}
+    return sealed
 
 
 def verify(folder: Path, head: str) -> dict[str, Any]:

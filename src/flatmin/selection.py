@@ -104,8 +104,8 @@ def mean_accuracy(trial: Trial, scores: Scores) -> float:
 
 def on_edge(study: Study, table: str, method: str, chosen: Choice) -> list[str]:
     """Return the settings whose choice is the smallest or largest of its grid: the optimum may lie beyond."""
-    grid = study.table(table).select[method]
-    return [name for name, values in grid.items() if len(values) > 1 and chosen[name] in (min(values), max(values))]
+    grid = study.table(table).select.get(method, {})
+    return [name for name, v in grid.items() if len(v) > 1 and chosen.get(name) in (min(v), max(v))]
 
 
 def write(

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SELECTED: Literal["selected"] = "selected"
 """Stands where a number is chosen on validation data by the stage ``select``."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would read true as 1
+        raise ValueError("must be a number")
+    return value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+ProperFraction = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_number)]
+BelowOne = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_number)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+Seed = Natural
 
 
 def setting(default: Any, *, introduced: Any, **constraints: Any) -> Any:
     """Declare an optional setting: its ``default`` today, and the value it had when it was ``introduced``.
 
-    ``introduced`` never changes, whatever becomes of the default.
+    ``introduced`` never changes, whatever becomes of the default. That of a section is ``{}``: the section is at the
+    value that it had when all its own settings are.
     """
     return Field(default, json_schema_extra={"introduced": introduced}, **constraints)
 
@@ -38,11 +50,10 @@ def keyed(settings: BaseModel) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
+        plain = keyed(value) if isinstance(value, BaseModel) else value
         extra = field.json_schema_extra
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        if isinstance(extra, dict) and "introduced" in extra and plain == extra["introduced"]:
-            continue
-        out[name] = keyed(value) if isinstance(value, BaseModel) else value
+        if not (isinstance(extra, dict) and "introduced" in extra and plain == extra["introduced"]):
+            out[name] = plain
     return out
 
 
@@ -84,7 +95,7 @@ class Validation(Settings):
     without clean labels has) or kept ``clean`` (what the SAM paper did).
     """
 
-    fraction: Annotated[float, Field(gt=0, lt=1)] = setting(0.1, introduced=0.1)
+    fraction: ProperFraction = setting(0.1, introduced=0.1)
     labels: Literal["noisy", "clean"] = setting("noisy", introduced="noisy")
 
 
@@ -98,8 +109,8 @@ class DatasetSpec(Settings):
     source: str
     noise: Noise | None = setting(None, introduced=None)
     train_size: Count | None = setting(None, introduced=None)
-    validation: Validation = setting(Validation(), introduced={"fraction": 0.1, "labels": "noisy"})
-    draw_seed: Annotated[int, Field(ge=0)] | None = setting(None, introduced=None)
+    validation: Validation = setting(Validation(), introduced={})
+    draw_seed: Seed | None = setting(None, introduced=None)
 
 
 # --- model, method, training ------------------------------------------------------------------------------------------
@@ -117,7 +128,7 @@ class Augmentation(Settings):
     """Random horizontal ``flip``, and a random crop after padding by ``pad`` pixels (``reflect`` as in SAM's code)."""
 
     flip: bool = setting(False, introduced=False)
-    pad: Annotated[int, Field(ge=0)] = setting(0, introduced=0)
+    pad: Natural = setting(0, introduced=0)
     padding: Literal["reflect", "zero"] = setting("reflect", introduced="reflect")
 
 
@@ -127,19 +138,17 @@ class TrainingSpec(Settings):
     epochs: Count = setting(200, introduced=200)
     batch_size: Count = setting(256, introduced=256)
     lr: Positive | Literal["selected"] = setting(0.1, introduced=0.1)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, introduced=0.9)
+    momentum: BelowOne = setting(0.9, introduced=0.9)
     nesterov: bool = setting(True, introduced=True)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = setting(
-        (0.9, 0.999), introduced=(0.9, 0.999)
-    )
+    betas: tuple[BelowOne, BelowOne] = setting((0.9, 0.999), introduced=(0.9, 0.999))
     weight_decay: NonNegative | Literal["selected"] = setting(5e-4, introduced=5e-4)
     schedule: Literal["cosine", "step", "constant"] = setting("cosine", introduced="cosine")
     warmup_epochs: NonNegative = setting(0.0, introduced=0.0)
     milestones: tuple[Fraction, ...] = setting((0.3, 0.6, 0.8), introduced=(0.3, 0.6, 0.8))
     step_factor: Positive = setting(0.2, introduced=0.2)
     clip_norm: Positive | None = setting(None, introduced=None)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, introduced=0.0)
-    augmentation: Augmentation = setting(Augmentation(), introduced={"flip": False, "pad": 0, "padding": "reflect"})
+    label_smoothing: BelowOne = setting(0.0, introduced=0.0)
+    augmentation: Augmentation = setting(Augmentation(), introduced={})
     precision: Literal["fp32", "bf16"] = setting("fp32", introduced="fp32")
     memory_format: Literal["contiguous", "channels_last"] = setting("contiguous", introduced="contiguous")
     patience: Count = setting(20, introduced=20)
@@ -172,7 +181,10 @@ class MethodSpec(BaseModel):
 
 
 class ResolvedMethod(Settings):
-    """A method in which every option has a value. ``options`` holds those that are not at their introduced value."""
+    """A method in which every option has a value.
+
+    ``options`` lacks those whose value is the ascent's own default, today as when they were introduced.
+    """
 
     base: Literal["sgd", "adamw"]
     ascent: str
@@ -187,7 +199,7 @@ class RunSettings(Settings):
     model: ModelSpec
     method: ResolvedMethod
     training: TrainingSpec
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
 
 # --- measurement ------------------------------------------------------------------------------------------------------
@@ -196,7 +208,7 @@ class RunSettings(Settings):
 class SelectionSpec(Settings):
     """Where hyperparameters are chosen: ``seeds`` of their own, disjoint from the tables' seeds."""
 
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1000,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1000,)
 
 
 class EvaluationSpec(Settings):
@@ -229,8 +241,8 @@ class TableSpec(Settings):
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     baseline: Annotated[tuple[str, ...], Field(min_length=1)] = ("sgd",)
     training: dict[str, Any] = {}
-    select: dict[str, dict[str, Annotated[list[float], Field(min_length=1)]]] = {}
+    select: dict[str, dict[str, Annotated[list[NonNegative], Field(min_length=1)]]] = {}
     selection: SelectionSpec | None = None

@@ -35,10 +35,8 @@ class Store:
         """
         try:
             return verify(self.entry(kind, key), head)
-        except FileNotFoundError:
-            return None
-        except CorruptRecordError:
-            self.remove(kind, key)
+        except (FileNotFoundError, CorruptRecordError):
+            self.remove(kind, key)  # without its head, an entry would be in the way of a new one
             return None
 
     def put(self, kind: str, key: str, folder: Path) -> bool:

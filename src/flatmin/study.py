@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -124,13 +125,18 @@ class Study:
 
     def training(self, table: str, method: str) -> TrainingSpec:
         """Return the training settings of a method in a table: the section, then the table's, then the method's."""
-        return TrainingSpec.model_validate(self._merged_training(table, method))
+        return self.overridden(self.params.tables[table].training, self.params.methods[method].training)
 
-    def _merged_training(self, table: str, method: str) -> dict[str, Any]:
+    def overridden(self, *overrides: Mapping[str, Any]) -> TrainingSpec:
+        """Return the section's training settings with overrides laid over it, the last on top.
+
+        Raises:
+            ValidationError: an override holds an unknown key or a bad value.
+        """
         merged = self.params.training.model_dump()
-        for override in (self.params.tables[table].training, self.params.methods[method].training):
+        for override in overrides:
             merged = _merge(merged, override)
-        return merged
+        return TrainingSpec.model_validate(merged)
 
     def runs(self, table: str, choices: Choices) -> list[PlannedRun]:
         """Return the runs of a table, with every ``selected`` setting taken from ``choices``.
@@ -189,12 +195,18 @@ class Study:
         return self._settings(dataset, model, method, seed, training.model_copy(update=values), rho)
 
     def tried(self, table: str, dataset: str, model: str, method: str, seed: int, values: Choice) -> RunSettings:
-        """Return the settings of a selection trial: ``values`` replace what the file says, selected or not."""
-        training = self.training(table, method)
-        known = {name: value for name, value in values.items() if name != "rho"}
-        left = [name for name in ("lr", "weight_decay") if getattr(training, name) == SELECTED and name not in known]
-        known |= {name: TrainingSpec.model_fields[name].default for name in left}
-        return self._settings(dataset, model, method, seed, training.model_copy(update=known), values.get("rho"))
+        """Return the settings of a selection trial.
+
+        Of ``values``, those of the method's own grid replace what the file says; an inherited one replaces
+        ``selected`` and no number: a method's rho is tuned at the learning rate that its runs will have.
+        """
+        training, own = self.training(table, method), self.table(table).select.get(method, {})
+        selected = [name for name in ("lr", "weight_decay") if getattr(training, name) == SELECTED]
+        known = {name: TrainingSpec.model_fields[name].default for name in selected}
+        known |= {name: value for name, value in values.items() if name != "rho" and (name in own or name in selected)}
+        written = self.params.methods[method].rho
+        rho = values.get("rho", None if written == SELECTED else written)
+        return self._settings(dataset, model, method, seed, training.model_copy(update=known), rho)
 
     def _settings(
         self, dataset: str, model: str, method: str, seed: int, training: TrainingSpec, rho: float | str | None
@@ -221,14 +233,33 @@ class Study:
         return float(written if written is not None else option.default)
 
     def _keyed_options(self, spec: MethodSpec) -> dict[str, Any]:
-        declared = self.vocabulary.ascents[spec.ascent]
-        values = {name: spec.options.get(name, option.default) for name, option in declared.items() if name != "rho"}
-        return {name: value for name, value in values.items() if value != declared[name].introduced}
+        values = {
+            name: (number(spec.options[name], option) if name in spec.options else option.default, option)
+            for name, option in self.vocabulary.ascents[spec.ascent].items()
+            if name != "rho"
+        }
+        return {name: value for name, (value, at) in values.items() if not value == at.introduced == at.default}
 
     def trials(self, table: str, method: str) -> list[dict[str, float]]:
         """Return the grid points that ``select`` tries for a method, in the order of the file."""
         grid = self.table(table).select.get(method, {})
         return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())] if grid else []
+
+
+def number(value: Any, option: Option) -> Any:
+    """Return the value of an option that is a number as that kind of number, and any other value as it is.
+
+    What pydantic does for the settings that a section declares: ``1`` is 1.0, and so is what YAML 1.1 reads as text
+    and YAML 1.2 as a number (``1e-3``).
+    """
+    if option.at_least is not None and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return type(option.default)(value)
+        except OverflowError:
+            return math.inf
+        except (ValueError, TypeError):
+            return value
+    return value
 
 
 def _selected(chosen: Choice, name: str, table: str, method: str) -> float:
