@@ -209,7 +209,7 @@ def main(args: list[str] | None = None) -> None:
         warnings.filterwarnings("always", category=TrackingWarning)
         warnings.showwarning = _show_warning
         try:
-            cli.main(args=args, standalone_mode=False)
+            cli.main(args=args, prog_name="flatmin", standalone_mode=False)
         except FlatminError as error:
             click.echo(f"flatmin: {error}", err=True)
             sys.exit(error.exit_code)

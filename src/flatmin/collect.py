@@ -33,6 +33,12 @@ def views(runs: Sequence[KeyedRun], workspace: Workspace) -> list[TrackedRun]:
     return [_view(first[key], sorted(set(names)), workspace) for key, names in tables.items()]
 
 
+def planned_view(run: KeyedRun) -> TrackedRun:
+    """Return a run as it is known before it is trained: its name, tags and settings."""
+    settings = run.plan.settings.model_dump(mode="json")
+    return TrackedRun(key=run.key, name=run.id, tags=_tags(run, run.plan.table, "table"), params=settings)
+
+
 def _view(run: KeyedRun, tables: Sequence[str], workspace: Workspace) -> TrackedRun:
     folder = workspace.runs(run.plan.table) / run.id
     record = _head(folder / "record.json")
@@ -115,5 +121,8 @@ def _trial_view(run: KeyedRun, score: Score) -> TrackedRun:
 
 
 def unique(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
-    """Return the runs with the first view of every key."""
-    return list({run.key: run for run in reversed(list(runs))}.values())[::-1]
+    """Return the first view of every key, in their order."""
+    first: dict[str, TrackedRun] = {}
+    for run in runs:
+        first.setdefault(run.key, run)
+    return list(first.values())

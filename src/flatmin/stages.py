@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatmin import data_items, selection
-from flatmin.collect import views
+from flatmin.collect import planned_view
 from flatmin.driver import driver_lock
 from flatmin.executor import Executor
 from flatmin.fanout import FailedItemsError, Item, Observer, Outcome, bring_up_to_date
@@ -86,7 +86,7 @@ class Stages:
         runs = planned_runs(self.study, table, self.workspace)
         for line in self._not_tuned(table, runs):
             print(line)
-        live = LiveView(self.workspace.root, {run.key: views([run], self.workspace)[0] for run in runs})
+        live = LiveView(self.workspace.root, {run.key: planned_view(run) for run in runs})
         folders = [self.workspace.runs(table), self.workspace.timings(table)]
         self._stage(f"train@{table}", train_items(runs, self.workspace), folders, [live])
 
