@@ -36,13 +36,19 @@ class Option:
     choices: tuple[str, ...] | None = None
 
     def read(self, value: Any) -> Any:
-        """Return a value as the study wrote it, a number as a float: 1, 1.0 and "1e0" are one value and one key."""
-        if self.at_least is None or isinstance(value, bool):
+        """Return a value that the study wrote; one that is a number, as that kind of number.
+
+        What pydantic does for the settings that a section declares: ``1`` is 1.0, and so is what YAML 1.1 reads as
+        text and YAML 1.2 as a number (``1e-3``). What is no number is left as it is, for `problem` to refuse.
+        """
+        if self.at_least is None or isinstance(value, bool) or not isinstance(value, str | int):
             return value
         try:
-            return float(value)
-        except (TypeError, ValueError):
-            return value  # `problem` says what is wrong with it
+            return type(self.default)(value)
+        except OverflowError:
+            return math.inf
+        except (ValueError, TypeError):
+            return value
 
     def problem(self, value: object) -> str | None:
         """Return what is wrong with a value, or None."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from flatmin.errors import Problem, nearest
 from flatmin.problems import problems_of
 from flatmin.settings import SELECTED, MethodSpec, TrainingSpec
-from flatmin.study import TUNABLE, Study, number
+from flatmin.study import TUNABLE, Study
 
 NAMED = ("tables", "datasets", "models", "methods")
 """The sections that define names."""
@@ -93,7 +93,7 @@ def _check_method(study: Study, name: str) -> Iterator[Problem]:
         yield Problem(f"methods.{name}.rho", f"the ascent {method.ascent!r} has no rho", "remove it")
     written = {**method.options, **({"rho": method.rho} if isinstance(method.rho, float) else {})}
     for option, value in written.items():
-        problem = declared[option].problem(number(value, declared[option])) if option in declared else None
+        problem = declared[option].problem(declared[option].read(value)) if option in declared else None
         if problem:
             yield Problem(f"methods.{name}.{option}", f"{value!r} is not valid: {problem}")
 

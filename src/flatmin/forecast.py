@@ -21,7 +21,7 @@ from flatmin.planning import read_choices
 from flatmin.progress import duration
 from flatmin.settings import SELECTED, RunSettings
 from flatmin.store import Store
-from flatmin.study import PlannedRun, Study
+from flatmin.study import Choices, PlannedRun, Study
 from flatmin.work import KINDS
 from flatmin.workspace import Workspace
 
@@ -83,24 +83,19 @@ def forecast(study: Study, table: str, workspace: Workspace) -> Forecast:
     return found
 
 
-def _trials(
-    study: Study, table: str, choices: dict[tuple[str, str, str], selection.Choice] | object
-) -> Iterable[PlannedRun]:
+def _trials(study: Study, table: str, choices: Choices) -> Iterable[PlannedRun]:
     for dataset, model in study.rows(table):
         for method in study.table(table).select:
             for values in study.trials(table, method):
-                inherited = study.chosen(table, dataset, model, method, choices)  # type: ignore[arg-type]
-                for seed in study.selection(table).seeds:
-                    settings = study.tried(table, dataset, model, method, seed, {**inherited, **values})
-                    yield PlannedRun(table, dataset, model, method, seed, settings)
+                yield from study.trial_runs(table, dataset, model, method, values, choices)
 
 
-def _runs(study: Study, table: str, choices: object, found: Forecast) -> Iterable[PlannedRun]:
+def _runs(study: Study, table: str, choices: Choices, found: Forecast) -> Iterable[PlannedRun]:
     """Yield the table's runs; where a value is not selected yet, with the first of its grid in its place."""
     spec = study.table(table)
     for dataset, model in study.rows(table):
         for method in spec.methods:
-            chosen = study.chosen(table, dataset, model, method, choices)  # type: ignore[arg-type]
+            chosen = study.chosen(table, dataset, model, method, choices)
             missing = _unselected(study, table, method, chosen)
             grids = [spec.select.get(m, {}) for m in (method, study.base_method(table, method) or method)]
             guess = {name: next(grid[name][0] for grid in grids if name in grid) for name in missing}

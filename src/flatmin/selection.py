@@ -17,7 +17,7 @@ import numpy as np
 
 from flatmin.planning import KeyedRun, keyed_run
 from flatmin.records import write_atomically
-from flatmin.study import Choice, PlannedRun, Study
+from flatmin.study import Choice, Study
 from flatmin.workspace import Workspace
 
 
@@ -57,33 +57,12 @@ def plan_trials(
 ) -> list[Trial]:
     """Return the trials of ``methods`` on every row of the table, on top of the ``choices`` made so far."""
     return [
-        Trial(
-            dataset,
-            model,
-            method,
-            values,
-            tuple(_runs(study, table, dataset, model, method, values, choices, workspace)),
-        )
+        Trial(dataset, model, method, values, tuple(keyed_run(run, workspace) for run in runs))
         for dataset, model in study.rows(table)
         for method in methods
         for values in study.trials(table, method)
+        for runs in [study.trial_runs(table, dataset, model, method, values, choices)]
     ]
-
-
-def _runs(
-    study: Study,
-    table: str,
-    dataset: str,
-    model: str,
-    method: str,
-    values: Choice,
-    choices: dict[tuple[str, str, str], Choice],
-    workspace: Workspace,
-) -> Iterator[KeyedRun]:
-    inherited = study.chosen(table, dataset, model, method, choices)
-    for seed in study.selection(table).seeds:
-        settings = study.tried(table, dataset, model, method, seed, {**inherited, **values})
-        yield keyed_run(PlannedRun(table, dataset, model, method, seed, settings), workspace)
 
 
 def choose(trials: Iterable[Trial], scores: Scores) -> dict[tuple[str, str, str], Choice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -234,32 +233,26 @@ class Study:
 
     def _keyed_options(self, spec: MethodSpec) -> dict[str, Any]:
         values = {
-            name: (number(spec.options[name], option) if name in spec.options else option.default, option)
+            name: (option.read(spec.options[name]) if name in spec.options else option.default, option)
             for name, option in self.vocabulary.ascents[spec.ascent].items()
             if name != "rho"
         }
         return {name: value for name, (value, at) in values.items() if not value == at.introduced == at.default}
 
+    def trial_runs(
+        self, table: str, dataset: str, model: str, method: str, values: Choice, choices: Choices
+    ) -> list[PlannedRun]:
+        """Return the runs of one trial: a grid point ``values`` on top of the ``choices`` made so far, per seed."""
+        tried = {**self.chosen(table, dataset, model, method, choices), **values}
+        return [
+            PlannedRun(table, dataset, model, method, seed, self.tried(table, dataset, model, method, seed, tried))
+            for seed in self.selection(table).seeds
+        ]
+
     def trials(self, table: str, method: str) -> list[dict[str, float]]:
         """Return the grid points that ``select`` tries for a method, in the order of the file."""
         grid = self.table(table).select.get(method, {})
         return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())] if grid else []
-
-
-def number(value: Any, option: Option) -> Any:
-    """Return the value of an option that is a number as that kind of number, and any other value as it is.
-
-    What pydantic does for the settings that a section declares: ``1`` is 1.0, and so is what YAML 1.1 reads as text
-    and YAML 1.2 as a number (``1e-3``).
-    """
-    if option.at_least is not None and isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            return type(option.default)(value)
-        except OverflowError:
-            return math.inf
-        except (ValueError, TypeError):
-            return value
-    return value
 
 
 def _selected(chosen: Choice, name: str, table: str, method: str) -> float:
