@@ -53,13 +53,13 @@ def driver_lock(state: Path, what: str) -> Iterator[None]:
 def _acquire(file: TextIO) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     while not _try(file):
-        holder = _read(file)
-        if not _is_orphan(holder):
+        holder, late = _read(file), time.monotonic() > deadline
+        if not _is_orphan(holder) or (late and not holder):
             raise BusyError(
                 f"another flatmin is at work here: {holder.get('what', 'unknown')} (process {holder.get('pid', '?')}). "
                 "Wait for it to end, or stop it; two drivers must not share one store"
             )
-        if time.monotonic() > deadline:
+        if late:
             _kill(holder)
             deadline = time.monotonic() + GRACE_SECONDS
         time.sleep(POLL_SECONDS)
@@ -92,21 +92,25 @@ def _sign(file: TextIO, what: str) -> None:
 def _read(file: TextIO) -> dict[str, float]:
     file.seek(0)
     try:
-        holder: dict[str, float] = json.load(file)
-    except ValueError:  # between the holder's lock and its signature
+        holder = json.load(file)
+    except ValueError:  # between the holder's lock and its signature, or damaged
         return {}
-    return holder
+    return holder if isinstance(holder, dict) else {}
 
 
 def _launcher() -> psutil.Process | None:
-    """Return the nearest ancestor that is ``dvc``, or the parent where none is (a shell, a test, a batch system)."""
+    """Return the nearest ancestor that is ``dvc``, or the parent where none is (a shell, a test, a batch system).
+
+    None under ``nohup``, which asks for a process that outlives the shell that started it.
+    """
     with contextlib.suppress(psutil.Error):
         parents = psutil.Process().parents()
         for parent in parents:
             with contextlib.suppress(psutil.Error):
                 if any(Path(word).name in LAUNCHERS for word in parent.cmdline()[:2]):
                     return parent
-        return parents[0] if parents else None
+        outlives_its_shell = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        return parents[0] if parents and not outlives_its_shell else None
     return None
 
 
