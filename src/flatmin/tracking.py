@@ -6,10 +6,12 @@ them, and a server that does not answer delays the view and fails nothing.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 import warnings
@@ -31,6 +33,9 @@ BATCH = 1000
 
 EPOCHS = "flatmin.epochs"
 """The tag that says up to which epoch a run's curve is written."""
+
+CURVES = "epoch/"
+"""Prefix of the metrics by epoch."""
 
 Curve = Sequence[Mapping[str, float | int | None]]
 
@@ -124,6 +129,7 @@ class Tracker:
         for key, found in self.known.items():
             if key not in planned and found.data.tags.get("flatmin.planned") != "false":
                 self.client.set_tag(found.info.run_id, "flatmin.planned", "false")
+                found.data.tags["flatmin.planned"] = "false"
 
     def extend(self, run: TrackedRun, rows: Curve) -> None:
         """Append rows to the curve of a run in progress."""
@@ -131,10 +137,12 @@ class Tracker:
         self._log(found, run.key, {}, rows, {})
 
     def write(self, run: TrackedRun) -> None:
-        """Write what MLflow does not hold of a finished run yet."""
+        """Write what MLflow does not hold of a finished run yet; a number that the run has no more becomes NaN."""
         found = self.known.get(run.key) or self._create(run)
+        held = _final(found)
         metrics = {name: value for name, value in run.metrics.items() if value is not None}
-        missing = {name: value for name, value in metrics.items() if found.data.metrics.get(name) != value}
+        missing = {name: value for name, value in metrics.items() if held.get(name) != value}
+        missing |= dict.fromkeys(held.keys() - metrics.keys(), math.nan)
         tags = {f"flatmin.{name}": value for name, value in run.tags.items()}
         stale = {name: value for name, value in tags.items() if found.data.tags.get(name) != value}
         self._log(found, run.key, missing, run.curve, stale)
@@ -157,24 +165,30 @@ class Tracker:
         """Log final numbers, the epochs that MLflow does not hold yet, and tags, in as few calls as it takes."""
         from mlflow.entities import Metric, RunTag
 
-        start = found.info.start_time
-        points = [Metric(name, float(value), start, 0) for name, value in metrics.items()]
+        start, now = found.info.start_time, int(time.time() * 1000)
+        # of two values at one time MLflow shows the larger, so that a new value needs a later time
+        points = [
+            Metric(name, float(value), now if name in found.data.metrics else start, 0)
+            for name, value in metrics.items()
+        ]
         rows = [row for row in curve if int(row["epoch"] or 0) > self.epochs.get(key, 0)]
         for row in rows:
             epoch = int(row["epoch"] or 0)
             # a time that is a function of run and epoch: MLflow takes a point that is written twice for one
             points += [
-                Metric(f"epoch/{name}", float(value), start + 1000 * epoch, epoch)
+                Metric(f"{CURVES}{name}", float(value), start + 1000 * epoch, epoch)
                 for name, value in row.items()
                 if name != "epoch" and value is not None
             ]
         for i in range(0, len(points), BATCH):
             self.client.log_batch(found.info.run_id, metrics=points[i : i + BATCH])
-        if rows:
-            self.epochs[key] = int(rows[-1]["epoch"] or 0)
+        if rows:  # a resumed run may go back in them
+            self.epochs[key] = max(int(row["epoch"] or 0) for row in rows)
             tags = {**tags, EPOCHS: str(self.epochs[key])}
         if tags:
             self.client.log_batch(found.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        found.data.metrics.update(metrics)
+        found.data.tags.update(tags)
 
     def planned(self) -> Seen:
         """Return what MLflow holds of the planned runs by run key: ``metrics``, ``params`` and ``tags``."""
@@ -182,8 +196,14 @@ class Tracker:
         for run in self._all_runs():
             if run.data.tags.get("flatmin.planned") == "true":
                 key = run.data.tags["flatmin.run_key"]
-                found[key] = {"metrics": run.data.metrics, "params": run.data.params, "tags": run.data.tags}
+                found[key] = {"metrics": _final(run), "params": run.data.params, "tags": run.data.tags}
         return found
+
+
+def _final(found: Any) -> dict[str, float]:
+    """Return the final numbers that MLflow holds of a run, without its curve and what is NaN."""
+    metrics: Mapping[str, float] = found.data.metrics
+    return {name: v for name, v in metrics.items() if not name.startswith(CURVES) and not math.isnan(v)}
 
 
 Seen = dict[str, dict[str, Any]]
