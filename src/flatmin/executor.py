@@ -155,7 +155,7 @@ def _client(scheduler: str, jobs: int) -> Iterator[Any]:
                     n_workers=workers_wanted(jobs),
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # the default port may be another cluster's
                     host="127.0.0.1",
                     memory_limit=0,
                 )

@@ -22,7 +22,7 @@ from flatmin.errors import FlatminError
 from flatmin.executor import Executor, Job
 from flatmin.records import CorruptRecordError, file_digest, verify
 from flatmin.store import STATE, Store, link, prune, publish
-from flatmin.work import KINDS, finished
+from flatmin.work import DISK_FULL, KINDS, explain, finished
 from flatmin.workplace import Workplace
 
 SHOWN = 10
@@ -56,6 +56,10 @@ class Failure:
     reason: str
     log: Path
 
+    def __str__(self) -> str:
+        log = f"\n    log: {self.log}" if self.log.exists() else ""  # a worker that was killed wrote none
+        return f"  {self.item.id}: {self.reason}{log}"
+
 
 @dataclass
 class Outcome:
@@ -72,13 +76,19 @@ class FailedItemsError(FlatminError):
     exit_code = 1
 
     def __init__(self, stage: str, outcome: Outcome) -> None:
-        lines = [f"  {failure.item.id}: {failure.reason}\n    log: {failure.log}" for failure in outcome.failed[:SHOWN]]
+        lines = [str(failure) for failure in outcome.failed[:SHOWN]]
         lines += [f"  and {len(outcome.failed) - SHOWN} more"] if len(outcome.failed) > SHOWN else []
         ready = len(outcome.fresh) + len(outcome.done)
         super().__init__(
             f"{stage}: {len(outcome.failed)} of {len(outcome.failed) + ready} failed (the other {ready} are kept, and "
             "the next `dvc repro` does only what is missing):\n" + "\n".join(lines)
         )
+
+
+class StoppedError(FlatminError):
+    """The driver itself could not go on; what was published before is whole."""
+
+    exit_code = 1
 
 
 class Observer(Protocol):
@@ -106,11 +116,19 @@ def bring_up_to_date(
 
     Items with equal keys are worked on once and published at each of their places. An ``executor`` of the caller keeps
     its workers for the caller's next call.
+
+    Raises:
+        StoppedError: the disk is full.
     """
     fanout = _Fanout(items, observers, state)
-    fanout.find_fresh()
-    with ExitStack() as stack:
-        fanout.work(executor or stack.enter_context(Executor()))
+    try:
+        fanout.find_fresh()
+        with ExitStack() as stack:
+            fanout.work(executor or stack.enter_context(Executor()))
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StoppedError(explain(error)) from error
+        raise
     ready = [*fanout.outcome.fresh, *fanout.outcome.done]
     prune(folders, (path for item in ready for path in item.outputs.values()))
     return fanout.outcome
@@ -140,12 +158,13 @@ class _Fanout:
         for item in items:
             head = item.outputs.get(KINDS[item.kind].head)
             if head is not None and self._is_sealed(item, head):
-                staging = self._work_folder(item.kind, item.key) / "adopted"
-                shutil.rmtree(staging, ignore_errors=True)
+                folder = self._work_folder(item.kind, item.key)
+                shutil.rmtree(folder, ignore_errors=True)
                 for name, path in item.outputs.items():
                     if path.exists():
-                        link(path, staging / name)
-                self.store.put(item.kind, item.key, staging)
+                        link(path, folder / "adopted" / name)
+                self.store.put(item.kind, item.key, folder / "adopted")
+                shutil.rmtree(folder)
                 return True
         return False
 
@@ -183,12 +202,17 @@ class _Fanout:
         workplace = Workplace(self._work_folder(kind, key).absolute(), uuid.uuid4().hex[:12])
         workplace.take()
         log = (self.state / "logs" / kind / f"{item.id}.log").absolute()
+        log.unlink(missing_ok=True)
         return Job(item.id, kind, key, item.task, workplace, log)
 
     def _end(self, job: Job, reason: str | None) -> str | None:
         items = self.by_key[job.kind, job.key]
         if reason is None:
-            self._put(job.kind, job.key, job.workplace.result)
+            try:
+                self._put(job.kind, job.key, job.workplace.result)
+            except (FileNotFoundError, CorruptRecordError) as error:
+                reason = f"its result is not whole ({error})"
+        if reason is None:
             self._publish(job.kind, job.key)
             self.outcome.done += items
         else:

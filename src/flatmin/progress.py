@@ -117,6 +117,8 @@ class ShowProgress:
         self.watch.start(jobs)
 
     def _rows(self, job: Job, rows: list[Row]) -> None:
+        if job not in self.watch.readers:  # it ended while its rows were read
+            return
         self.running[job.id] = int(rows[-1].get("epoch", 0))
         self._show()
 
@@ -137,7 +139,9 @@ class ShowProgress:
         elif time.monotonic() - self.last_line >= self.line_every and ended < self.total:
             self.last_line = time.monotonic()
             self.console.print(
-                f"{self.stage}: {ended} of {self.total} done, {self._left()}  {self._running()}", highlight=False
+                f"{self.stage}: {ended} of {self.total} done, {self._left()}  {self._running()}".rstrip(),
+                highlight=False,
+                soft_wrap=True,
             )
 
     def _left(self) -> str:

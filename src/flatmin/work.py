@@ -5,6 +5,7 @@ This module and what it loads for a kind of work import none of dvc, mlflow, das
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import logging
@@ -18,6 +19,8 @@ from typing import Any
 from flatmin.errors import FlatminError
 from flatmin.records import CorruptRecordError, seal, verify
 from flatmin.workplace import Workplace
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def perform(kind: str, key: str, task: Mapping[str, Any], workplace: Workplace, 
     try:
         _perform(kind, key, task, workplace)
     except Exception as error:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
+        with contextlib.suppress(OSError):  # on a full disk, the reason must still come through
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc())
         logging.getLogger(__name__).debug("%s failed", key, exc_info=True)
         return explain(error)
     return None
@@ -93,7 +97,7 @@ def finished(kind: str, key: str, folder: Path) -> Path | None:
 
 def explain(error: Exception) -> str:
     """Return one line that tells a user what happened and, where it is known, what to do."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"the disk is full ({error.filename or 'while writing a result'}): free some space and run again"
     if isinstance(error, MemoryError):
         return "out of memory: use fewer workers (FLATMIN_WORKERS=1) or a smaller batch_size"
