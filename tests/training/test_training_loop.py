@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import (
+    ASAM,
+    CNN,
+    EPOCHS,
+    FLIP_AND_CROP,
+    IMAGES,
+    MLP,
+    SAM,
+    SGD,
+    STEPS,
+    data,
+    pixels,
+    settings,
+    train_in_memory,
+    trainer,
+)
+from torch import Tensor
+from torch.nn import functional
+
+from flatmin.data.loading import Split
+from flatmin.training import loop
+from flatmin.training.loop import Trainer, measure
+
+DROPOUT = {"name": "mlp", "args": {"hidden": [16], "drop_rate": 0.5}}
+
+
+def weights(running: Trainer) -> dict[str, Tensor]:
+    return dict(running.model.state_dict())
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --- paired by the seed -------------------------------------------------------------------------------------------
+
+
+class Seen:
+    """What every step of a run saw: the images before and after augmentation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batches: list[Tensor] = []
+        self.augmented: list[Tensor] = []
+        augment = loop.augment
+
+        def watched(images: Tensor, *args: Any) -> Tensor:
+            self.batches.append(images.clone())
+            self.augmented.append(augment(images, *args).clone())
+            return self.augmented[-1]
+
+        monkeypatch.setattr(loop, "augment", watched)
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("method", [SAM, ASAM], ids=["sam", "asam"])
+def test_methods_start_from_the_same_weights(prepared: Path, method: dict[str, Any]) -> None:
+    assert equal(weights(trainer(settings(SGD), prepared)), weights(trainer(settings(method), prepared)))
+
+
+@pytest.mark.parametrize("model", [MLP, DROPOUT], ids=["mlp", "dropout"])
+@pytest.mark.parametrize("method", [SAM, ASAM], ids=["sam", "asam"])
+def test_methods_see_the_same_batches_and_augmentations(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], model: dict[str, Any]
+) -> None:
+    with monkeypatch.context() as patch:
+        one = Seen(patch)
+        train_in_memory(settings(SGD, model, augmentation=FLIP_AND_CROP), prepared)
+    with monkeypatch.context() as patch:
+        two = Seen(patch)
+        train_in_memory(settings(method, model, augmentation=FLIP_AND_CROP), prepared)
+    assert len(one.batches) == EPOCHS * STEPS
+    assert same(one.batches, two.batches)
+    assert same(one.augmented, two.augmented)
+    assert not same(one.batches, one.augmented)
+
+
+def test_another_seed_starts_from_other_weights(prepared: Path) -> None:
+    assert not equal(weights(trainer(settings(seed=0), prepared)), weights(trainer(settings(seed=1), prepared)))
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen(monkeypatch)
+    running = train_in_memory(settings(SGD), prepared)
+    epochs = [torch.cat(seen.batches[i * STEPS : (i + 1) * STEPS]).flatten(1) for i in range(EPOCHS)]
+    expected = running.data.train.images.flatten(1).unique(dim=0, return_counts=True)
+    for epoch in epochs:
+        found = epoch.unique(dim=0, return_counts=True)
+        assert all(map(torch.equal, found, expected))
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_augmentation_differs_between_epochs(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen(monkeypatch)
+    train_in_memory(settings(SGD, batch_size=IMAGES, augmentation=FLIP_AND_CROP), prepared)
+    sums = [augmented.double().sum(dim=(0, 1)) for augmented in seen.augmented]
+    assert not torch.equal(sums[0], sums[1])
+
+
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ascent", ["sam", "asam"])
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        (MLP, {"augmentation": FLIP_AND_CROP}),
+        (CNN, {}),
+        (DROPOUT, {"clip_norm": 0.5}),
+        (CNN, {"precision": "bf16", "memory_format": "channels_last"}),
+    ],
+    ids=["mlp", "cnn", "dropout", "bf16"],
+)
+def test_rho_0_is_sgd_to_the_bit(prepared: Path, ascent: str, model: dict[str, Any], training: dict[str, Any]) -> None:
+    plain = train_in_memory(settings(SGD, model, **training), prepared)
+    flat = train_in_memory(settings({"base": "sgd", "ascent": ascent, "rho": 0.0}, model, **training), prepared)
+    assert equal(weights(plain), weights(flat))
+    assert plain.rows == flat.rows
+
+
+@pytest.mark.parametrize("method", [SAM, ASAM], ids=["sam", "asam"])
+def test_an_ascent_moves_the_weights_elsewhere(prepared: Path, method: dict[str, Any]) -> None:
+    plain, other = train_in_memory(settings(SGD), prepared), train_in_memory(settings(method), prepared)
+    assert not equal(weights(plain), weights(other))
+
+
+@pytest.mark.parametrize(("method", "per_image"), [(SGD, 1), (SAM, 2), (ASAM, 2)], ids=["sgd", "sam", "asam"])
+def test_gradients_are_counted_per_image(prepared: Path, method: dict[str, Any], per_image: int) -> None:
+    assert train_in_memory(settings(method), prepared).position.gradients == per_image * IMAGES * EPOCHS
+
+
+def test_sam_at_rho_0_costs_what_sgd_costs(prepared: Path) -> None:
+    running = train_in_memory(settings({"base": "sgd", "ascent": "sam", "rho": 0.0}), prepared)
+    assert running.position.gradients == IMAGES * EPOCHS
+
+
+def test_one_sgd_step_is_the_update_rule(prepared: Path) -> None:
+    """w - lr (1 + momentum) (g + decay w), the first step of Nesterov's momentum."""
+    run = settings(SGD, epochs=1, batch_size=IMAGES, lr=0.1, weight_decay=0.01, schedule="constant")
+    before = trainer(run, prepared)
+    part, model = before.data.train, before.model.double()
+    functional.cross_entropy(model(pixels(part.images, before.data)), part.labels).backward()
+    expected = [w - 0.1 * 1.9 * (w.grad + 0.01 * w) for w in model.parameters()]
+    after = list(train_in_memory(run, prepared).model.parameters())
+    for found, wanted in zip(after, expected, strict=True):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+# --- the rows -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_row_is_that_of_the_initial_weights(prepared: Path) -> None:
+    """One step per epoch: the clean pass of the first is at the initial weights, for every method."""
+    run = settings(SAM, epochs=1, batch_size=IMAGES)
+    before = trainer(run, prepared)
+    part, model = before.data.train, before.model.double()
+    logits = model(pixels(part.images, before.data))
+    loss = functional.cross_entropy(logits, part.labels)
+    loss.backward()
+    wrong = part.labels != part.clean_labels
+    hits = logits.argmax(1) == part.labels
+    (row,) = train_in_memory(run, prepared).rows
+    assert row["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert row["train_accuracy"] == hits.double().mean().item()
+    assert row["memorised"] == hits[wrong].double().mean().item()
+    norm = math.sqrt(sum(float(w.grad.square().sum()) for w in model.parameters()))
+    assert row["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_label_smoothing_mixes_in_the_mean_over_all_classes(prepared: Path) -> None:
+    run = settings(SGD, epochs=1, batch_size=IMAGES, label_smoothing=0.2)
+    before = trainer(run, prepared)
+    part = before.data.train
+    log_p = before.model.double()(pixels(part.images, before.data)).log_softmax(1)
+    hard = -log_p[torch.arange(IMAGES), part.labels].mean()
+    expected = 0.8 * hard - 0.2 * log_p.mean()
+    (row,) = train_in_memory(run, prepared).rows
+    assert row["train_loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_batch_that_is_not_full_counts_by_its_images(prepared: Path) -> None:
+    """At a learning rate of next to nothing, the mean over an epoch's batches is that over its images."""
+    row = train_in_memory(settings(SGD, epochs=1, lr=1e-30), prepared).rows[0]
+    whole = train_in_memory(settings(SGD, epochs=1, lr=1e-30, batch_size=IMAGES), prepared).rows[0]
+    assert row["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-6)
+    assert row["train_accuracy"] == whole["train_accuracy"]
+
+
+def test_the_learning_rate_of_a_row_is_that_of_its_epochs_last_step(prepared: Path) -> None:
+    rows = train_in_memory(settings(SGD, lr=0.05), prepared).rows
+    expected = [0.025 * (1 + math.cos(math.pi * step / 9)) for step in (2, 5, 8)]
+    assert [row["lr"] for row in rows] == pytest.approx(expected, rel=1e-12)
+
+
+def test_validation_uses_no_augmentation_and_no_dropout(prepared: Path) -> None:
+    run = settings(SGD, DROPOUT, augmentation=FLIP_AND_CROP)
+    running = train_in_memory(run, prepared)
+    part, model = running.data.validation, running.model.double().eval()
+    logits = model(pixels(part.images, running.data))
+    assert running.rows[-1]["validation_accuracy"] == (logits.argmax(1) == part.labels).double().mean().item()
+    assert running.rows[-1]["validation_loss"] == pytest.approx(
+        functional.cross_entropy(logits, part.labels).item(), rel=1e-5
+    )
+
+
+def test_without_wrong_labels_nothing_is_memorised() -> None:
+    labels = torch.tensor([0, 1])
+    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), labels, labels)
+    assert measure(torch.eye(2), split)["memorised"] is None
+
+
+def test_memorised_is_the_share_of_wrong_labels_that_are_predicted() -> None:
+    labels, clean = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 0, 2])
+    split = Split(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), labels, clean)
+    logits = torch.eye(3)[[0, 1, 0, 1]]
+    assert measure(logits, split) | {"loss": None} == {"loss": None, "accuracy": 0.5, "memorised": 0.5}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_none(value: float) -> None:
+    labels = torch.tensor([0, 1])
+    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), labels, labels)
+    assert measure(torch.tensor([[value, 0.0], [0.0, 1.0]]), split)["loss"] is None
+
+
+# --- the best epoch -----------------------------------------------------------------------------------------------
+
+
+def test_the_best_epoch_is_the_first_of_the_best_validation_accuracies(prepared: Path) -> None:
+    running = trainer(settings(SGD, epochs=12, lr=0.2), prepared)
+    kept: list[dict[str, Tensor]] = []
+    running.train(lambda: None, lambda row: kept.append({n: t.clone() for n, t in weights(running).items()}))
+    accuracies = [row["validation_accuracy"] for row in running.rows]
+    best = accuracies.index(max(accuracies))
+    assert accuracies.count(max(accuracies)) > 1 or best < len(accuracies) - 1, "the last epoch would do as well"
+    assert running.position.best_epoch == best + 1
+    assert equal(running.best_weights, kept[best])
+    assert not equal(running.best_weights, weights(running))
+
+
+def test_of_equal_validation_accuracies_the_first_is_kept(prepared: Path) -> None:
+    running = train_in_memory(settings(SGD, lr=1e-30), prepared)
+    assert len({row["validation_accuracy"] for row in running.rows}) == 1
+    assert running.position.best_epoch == 1
+
+
+# --- divergence ---------------------------------------------------------------------------------------------------
+
+
+def numbers(running: Trainer) -> list[float]:
+    return [value for row in running.rows for value in row.values() if value is not None]
+
+
+@pytest.mark.parametrize("method", [SGD, SAM, ASAM], ids=["sgd", "sam", "asam"])
+def test_a_diverging_run_ends_after_as_many_skipped_steps_in_a_row_as_patience_says(
+    prepared: Path, method: dict[str, Any]
+) -> None:
+    running = train_in_memory(settings(method, epochs=50, lr=1e30, patience=7), prepared)
+    assert running.diverged
+    assert running.position.skipped_in_a_row == 7
+    assert running.position.epoch < 10
+
+
+@pytest.mark.parametrize("lr", [1e2, 1e4, 1e6, 1e9, 1e12, 1e15, 1e18, 1e25, 1e30])
+def test_no_row_of_a_run_that_goes_wrong_holds_inf_or_nan(prepared: Path, lr: float) -> None:
+    running = train_in_memory(settings(SGD, epochs=8, lr=lr, patience=5), prepared)
+    assert all(math.isfinite(value) for value in numbers(running))
+    assert all(torch.isfinite(tensor).all() for tensor in weights(running).values())
+
+
+def test_a_skipped_step_counts_in_its_epoch_and_not_in_the_means(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = trainer(settings(SGD, epochs=1, lr=1e-30), prepared)
+    cross_entropy, calls = functional.cross_entropy, []
+
+    def third_is_nan(logits: Tensor, *args: Any, **options: Any) -> Tensor:
+        calls.append(1)
+        loss = cross_entropy(logits, *args, **options)
+        return loss * math.nan if len(calls) == 3 else loss
+
+    monkeypatch.setattr(functional, "cross_entropy", third_is_nan)
+    running.train(lambda: None, lambda row: None)
+    assert running.rows[0]["skipped_steps"] == 1
+    assert running.position.skipped_steps == 1
+    assert math.isfinite(running.rows[0]["train_loss"])
+    assert not running.diverged
+
+
+def test_skipped_steps_between_good_ones_are_no_divergence(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = trainer(settings(SGD, epochs=4, lr=1e-30, patience=2), prepared)
+    cross_entropy, calls = functional.cross_entropy, []
+
+    def every_other_is_nan(logits: Tensor, *args: Any, **options: Any) -> Tensor:
+        loss = cross_entropy(logits, *args, **options)
+        if logits.requires_grad:
+            calls.append(1)
+        return loss * math.nan if logits.requires_grad and len(calls) % 2 else loss
+
+    monkeypatch.setattr(functional, "cross_entropy", every_other_is_nan)
+    running.train(lambda: None, lambda row: None)
+    assert running.position.skipped_steps == 6
+    assert not running.diverged
+
+
+# --- precision ----------------------------------------------------------------------------------------------------
+
+
+def test_channels_last_is_the_layout_of_weights_and_images(prepared: Path) -> None:
+    running = trainer(settings(SGD, CNN, memory_format="channels_last"), prepared)
+    layouts: list[bool] = []
+    running.model.stages[1][0].register_forward_hook(
+        lambda module, inputs, output: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    running.train(lambda: None, lambda row: None)
+    convolution = running.model.stages[1][0].weight
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    assert all(layouts)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(prepared: Path) -> None:
+    running = trainer(settings(SGD, CNN, precision="bf16"), prepared)
+    types: set[torch.dtype] = set()
+    running.model.fc.register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
+    running.train(lambda: None, lambda row: None)
+    assert types == {torch.bfloat16}
+    assert {tensor.dtype for tensor in running.model.parameters()} == {torch.float32}
+
+
+def test_bf16_is_near_float32(prepared: Path) -> None:
+    exact = train_in_memory(settings(SGD, CNN, epochs=1), prepared).rows[0]["train_loss"]
+    rough = train_in_memory(settings(SGD, CNN, epochs=1, precision="bf16"), prepared).rows[0]["train_loss"]
+    assert rough == pytest.approx(exact, rel=0.02)
+    assert rough != exact
+
+
+def test_training_leaves_the_shared_test_images_alone(prepared: Path) -> None:
+    run = settings(SAM)
+    before = data(run, prepared).test.images.clone()
+    train_in_memory(run, prepared)
+    assert torch.equal(data(run, prepared).test.images, before)
