@@ -1,4 +1,4 @@
-"""What the catalogue reads from source files is what the imported packages say, and reading it imports nothing heavy."""
+"""What the catalogue reads from source files is what the imported packages say; reading it imports nothing heavy."""
 
 import dataclasses
 import subprocess

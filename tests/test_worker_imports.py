@@ -50,8 +50,8 @@ RUN = (
     WORK
     + """
 do("train", task, root / "run")
-do("evaluate", {**task, "evaluation": {}}, root / "evaluation")
-do("sharpness", {**task, "sharpness": {"steps": 2, "samples": 50}}, root / "sharpness")
+do("evaluate", {**task, "spec": {}}, root / "evaluation")
+do("sharpness", {**task, "spec": {"steps": 2, "samples": 50}}, root / "sharpness")
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 )

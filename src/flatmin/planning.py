@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flatmin.errors import FlatminError
 from flatmin.fanout import Item
 from flatmin.keys import RunIdentity, evaluation_key, run_identity, sharpness_key
+from flatmin.settings import Settings
 from flatmin.study import Choices, NotSelectedError, PlannedRun, Study
+from flatmin.work import KINDS
 from flatmin.workspace import Workspace
 
 RUN_FILES = ("record.json", "history.csv", "model.safetensors", "best.safetensors")
@@ -97,13 +99,7 @@ def evaluate_items(runs: Iterable[KeyedRun], study: Study, workspace: Workspace)
     """Return the items that evaluate runs on test data."""
     spec = study.params.evaluation
     return [
-        Item(
-            id=run.id,
-            kind="evaluate",
-            key=evaluation_key(run.key, spec),
-            task={**_trained(run, workspace), "evaluation": spec.model_dump(mode="json")},
-            outputs={"evaluation.json": workspace.evaluations(run.plan.table) / f"{run.id}.json"},
-        )
+        _measurement("evaluate", run, evaluation_key(run.key, spec), spec, workspace.evaluations, workspace)
         for run in runs
     ]
 
@@ -112,25 +108,28 @@ def sharpness_items(runs: Iterable[KeyedRun], study: Study, workspace: Workspace
     """Return the items that measure the sharpness of runs."""
     spec = study.params.sharpness
     return [
-        Item(
-            id=run.id,
-            kind="sharpness",
-            key=sharpness_key(run.key, spec),
-            task={**_trained(run, workspace), "sharpness": spec.model_dump(mode="json")},
-            outputs={"sharpness.json": workspace.sharpness(run.plan.table) / f"{run.id}.json"},
-        )
+        _measurement("sharpness", run, sharpness_key(run.key, spec), spec, workspace.sharpness, workspace)
         for run in runs
     ]
 
 
-def _trained(run: KeyedRun, workspace: Workspace) -> dict[str, object]:
-    """Return what a measurement needs of a run: its settings, its data, its folder."""
-    return {
-        "settings": run.plan.settings.model_dump(mode="json"),
-        "dataset": run.plan.dataset,
-        "prepared": str(workspace.prepared.absolute()),
-        "run": str((workspace.runs(run.plan.table) / run.id).absolute()),
-    }
+def _measurement(
+    kind: str, run: KeyedRun, key: str, spec: Settings, folder: Callable[[str], Path], workspace: Workspace
+) -> Item:
+    """Return an item that measures a trained run as ``spec`` says, and publishes one file below ``folder(table)``."""
+    return Item(
+        id=run.id,
+        kind=kind,
+        key=key,
+        task={
+            "settings": run.plan.settings.model_dump(mode="json"),
+            "dataset": run.plan.dataset,
+            "prepared": str(workspace.prepared.absolute()),
+            "run": str((workspace.runs(run.plan.table) / run.id).absolute()),
+            "spec": spec.model_dump(mode="json"),
+        },
+        outputs={KINDS[kind].head: folder(run.plan.table) / f"{run.id}.json"},
+    )
 
 
 def trained(runs: Sequence[KeyedRun], workspace: Workspace) -> tuple[list[KeyedRun], list[KeyedRun]]:

@@ -153,6 +153,8 @@ class Tracker:
         from mlflow.entities import Param
 
         tags = {"flatmin.run_key": run.key, **{f"flatmin.{name}": value for name, value in run.tags.items()}}
+        tags["mlflow.source.name"] = f"flatmin {'select' if run.tags.get('role') == 'trial' else 'train'}"
+        tags["mlflow.source.type"] = "LOCAL"
         if self.commit:
             tags["mlflow.source.git.commit"] = self.commit
         found = self.client.create_run(self.experiment, run_name=run.name, tags=tags)

@@ -33,13 +33,13 @@ def perform_on(kind: str, run: RunSettings, prepared: Path, trained: Path, folde
 
 def evaluated(run: RunSettings, prepared: Path, trained: Path, folder: Path, bins: int = 15) -> dict[str, Any]:
     spec = EvaluationSpec(ece_bins=bins).model_dump(mode="json")
-    return perform_on("evaluate", run, prepared, trained, folder, evaluation=spec)
+    return perform_on("evaluate", run, prepared, trained, folder, spec=spec)
 
 
 def sharpness_of(
     run: RunSettings, prepared: Path, trained: Path, folder: Path, spec: SharpnessSpec = SHARPNESS
 ) -> dict[str, Any]:
-    return perform_on("sharpness", run, prepared, trained, folder, sharpness=spec.model_dump(mode="json"))
+    return perform_on("sharpness", run, prepared, trained, folder, spec=spec.model_dump(mode="json"))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     settings = RunSettings.model_validate(task["settings"])
-    spec = EvaluationSpec.model_validate(task["evaluation"])
+    spec = EvaluationSpec.model_validate(task["spec"])
     device = torch.device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
     metrics: dict[str, float | None] = {}

@@ -23,7 +23,7 @@ def measure(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """Measure the sharpness of a run's training loss, with the labels that it was trained on, without augmentation."""
     torch.set_num_threads(1)
     settings = RunSettings.model_validate(task["settings"])
-    spec = SharpnessSpec.model_validate(task["sharpness"])
+    spec = SharpnessSpec.model_validate(task["spec"])
     device = torch.device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
     model = trained_network(settings, data, Path(task["run"]) / "model.safetensors", device)
