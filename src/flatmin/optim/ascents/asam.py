@@ -14,7 +14,8 @@ from ..geometry import ellipsoid
 class AsamAscent(NeighborhoodAscent):
     """Adaptive SAM: eps = rho T_w^2 g / ||T_w g||_2, so that ||T_w^-1 eps||_2 = rho.
 
-    Kwon, Kim, Park, Choi (ICML 2021), https://arxiv.org/abs/2102.11600, equation 10 with element-wise T_w.
+    Kwon, Kim, Park, Choi (ICML 2021), https://arxiv.org/abs/2102.11600, with element-wise T_w
+    as in the authors' code.
     Published: rho 0.5 on CIFAR-10, 1.0 on CIFAR-100 and ImageNet, eta 0.01.
 
     Attributes:
