@@ -4,10 +4,10 @@
 
 PYTHON ?= python3.11
 VENV   := .venv
-BIN    := $(CURDIR)/$(VENV)/bin
+BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 # no telemetry, from any tool that the stages or the tests start
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true

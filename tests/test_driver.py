@@ -201,9 +201,22 @@ def test_a_lock_file_left_cut_off_by_nobody_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_process_number_taken_by_another_process_is_not_the_launcher() -> None:
-    own = psutil.Process()
-    assert driver._lives(own.pid, own.create_time())
-    assert not driver._lives(own.pid, own.create_time() - 1)
+    own = os.getpid()
+    assert driver._lives(own, driver._start_ticks(own))
+    assert not driver._lives(own, driver._start_ticks(own) - 1)
+
+
+def test_a_holder_on_another_host_is_no_orphan(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = json.loads((tmp_path / "driver.lock").read_text())
+    gone = {**signature, "host": "elsewhere", "launcher": 1, "launched": 0}
+    (tmp_path / "driver.lock").write_text(json.dumps(gone))
+    started = time.monotonic()
+    with pytest.raises(BusyError, match="train quick"), driver_lock(tmp_path, "evaluate quick"):
+        pass
+    assert time.monotonic() - started < driver.GRACE_SECONDS / 2
+    assert holder.poll() is None
 
 
 def test_a_driver_under_dvc_watches_dvc_and_not_the_shell_between(

@@ -574,7 +574,7 @@ MODULES = {
 }
 
 FLOORS: list[set[str]] = [
-    {"errors", "settings", "randomness", "catalogue", "codehash", "problems"},
+    {"errors", "settings", "randomness", "devices", "catalogue", "codehash", "problems"},
     {"records", "store", "workplace", "study", "checks", "reading", "workspace"},
     {"data", "models", "optim"},
     {"evaluation"},

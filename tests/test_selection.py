@@ -214,6 +214,17 @@ def test_a_tie_goes_to_the_smaller(study: Study, workspace: Workspace) -> None:
     assert choices["clean", "mlp", "asam"] == {"rho": 1.0}
 
 
+def test_a_point_at_which_a_run_diverged_comes_after_all_others(study: Study, workspace: Workspace) -> None:
+    trials = selection.plan_trials(study, "main", ["sgd"], {}, workspace)
+    best = {trial.values["lr"]: 0.9 if trial.values["lr"] == 0.2 else 0.5 for trial in trials}
+    scores = {
+        run.key: Score(best[trial.values["lr"]], diverged=trial.values["lr"] == 0.2)
+        for trial in trials
+        for run in trial.runs
+    }
+    assert selection.choose(trials, scores)["clean", "mlp", "sgd"] == {"lr": 0.05}
+
+
 def test_a_tie_in_a_grid_of_two_settings_goes_to_the_smaller_first_one(workspace: Workspace) -> None:
     grids = "sgd: {lr: [0.05, 0.1], weight_decay: [0.0, 0.001]}"
     text = TEXT.replace("sgd: {lr: [0.05, 0.1, 0.2]}", grids).replace(

@@ -124,7 +124,13 @@ def download() -> None:
 
 @cli.command()
 def prepare() -> None:
-    """Write images and draws: training subset, validation part and label noise of every seed."""
+    """Write images and draws: training subset, validation part and label noise of every seed.
+
+    \b
+    Example, and what it made of the labels:
+        flatmin prepare
+        less data/prepared/digits-noise60/s0/manifest.json
+    """
     stages().prepare()
 
 
@@ -132,7 +138,7 @@ def _table_command(name: str, help_: str) -> Callable[..., None]:
     def command(table: str) -> None:
         getattr(stages(), name)(table)
 
-    command.__doc__ = f"{help_}\n\n\\b\nExample:\n    flatmin {name} quick\n"
+    command.__doc__ = f"{help_}\n\n\b\nExample:\n    flatmin {name} quick\n"
     return cli.command(name)(click.argument("table")(command))
 
 
@@ -144,7 +150,12 @@ _table_command("sharpness", "Measure how sharp the solutions of TABLE are.")
 
 @cli.command()
 def aggregate() -> None:
-    """Bring MLflow up to date from the records, read the runs back, and write tables, claims and metrics."""
+    """Bring MLflow up to date from the records, read the runs back, and write tables, claims and metrics.
+
+    \b
+    Example, which rebuilds the MLflow view from nothing:
+        rm mlflow.db && flatmin aggregate
+    """
     from flatmin.reporting import aggregate_study
 
     workspace = Workspace()
@@ -152,7 +163,7 @@ def aggregate() -> None:
 
 
 @cli.command()
-@click.option("--partial", is_flag=True, help="Render what there is into results/partial/, outside of DVC's outputs.")
+@click.option("--partial", is_flag=True, help="Measure what is trained and render what there is into results/partial/.")
 def report(partial: bool) -> None:
     """Write results/report.html: one page, no network, no script.
 
@@ -161,10 +172,10 @@ def report(partial: bool) -> None:
         flatmin report
         flatmin report --partial      (some runs failed, or are not done yet)
     """
-    from flatmin.reporting import report_study
+    from flatmin.reporting import report_partial, report_study
 
     workspace = Workspace()
-    report_study(load_study(workspace), workspace, partial=partial)
+    (report_partial if partial else report_study)(load_study(workspace), workspace)
 
 
 @cli.command()
@@ -186,7 +197,13 @@ def show(run: str) -> None:
 @cli.command()
 @click.option("--port", default=5000, show_default=True, help="Port on 127.0.0.1.")
 def ui(port: int) -> None:
-    """Open the MLflow UI on this machine (http://127.0.0.1:5000), to compare runs. Ctrl-C ends it."""
+    """Open the MLflow UI on this machine (http://127.0.0.1:5000), to compare runs. Ctrl-C ends it.
+
+    \b
+    Example, and a search for its search field:
+        flatmin ui --port 5001
+        tags.`flatmin.role` = 'table' and tags.`flatmin.method` = 'sam'
+    """
     from flatmin.ui import serve
 
     serve(Workspace(), port)
@@ -195,7 +212,12 @@ def ui(port: int) -> None:
 @cli.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(dry_run: bool) -> None:
-    """Remove from the store what neither params.yaml nor any preset plans."""
+    """Remove trainings from the store that neither params.yaml nor any preset plans.
+
+    \b
+    Example:
+        flatmin gc --dry-run
+    """
     from flatmin.garbage import collect
 
     collect(Workspace(), dry_run=dry_run)
@@ -204,6 +226,7 @@ def gc(dry_run: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line; what is wrong with the user's input is said in one message, without a traceback."""
     from flatmin.tracking import TrackingWarning
+    from flatmin.work import DISK_FULL, explain
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=TrackingWarning)
@@ -221,6 +244,11 @@ def main(args: list[str] | None = None) -> None:
             sys.exit(130)
         except BrokenPipeError:
             os._exit(0)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            click.echo(f"flatmin: {explain(error)}", err=True)
+            sys.exit(1)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 PACKAGE = "flatmin"
 ROOT = Path(__file__).parent
 
-OUTSIDE = frozenset({"flatmin.settings", "flatmin.errors", "flatmin.records", "flatmin.workplace"})
+OUTSIDE = frozenset(
+    {"flatmin.settings", "flatmin.errors", "flatmin.data.errors", "flatmin.records", "flatmin.workplace"}
+)
 """Modules that determine no result. What `settings` declares reaches a run through its resolved settings, which the key
 holds themselves; the others say how and where a result is written, or why there is none."""
 

@@ -13,11 +13,12 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 
@@ -52,15 +53,17 @@ def driver_lock(state: Path, what: str) -> Iterator[None]:
 
 def _acquire(file: TextIO) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
+    killed = False
     while not _try(file):
         holder, late = _read(file), time.monotonic() > deadline
-        if not _is_orphan(holder) or (late and not holder):
+        if not _is_orphan(holder) or (late and (killed or not holder)):
             raise BusyError(
                 f"another flatmin is at work here: {holder.get('what', 'unknown')} (process {holder.get('pid', '?')}). "
                 "Wait for it to end, or stop it; two drivers must not share one store"
             )
         if late:
             _kill(holder)
+            killed = True
             deadline = time.monotonic() + GRACE_SECONDS
         time.sleep(POLL_SECONDS)
 
@@ -80,16 +83,17 @@ def _sign(file: TextIO, what: str) -> None:
         {
             "what": what,
             "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
+            "host": socket.gethostname(),
+            "started": _start_ticks(os.getpid()),
             "launcher": launcher and launcher.pid,
-            "launched": launcher and launcher.create_time(),
+            "launched": launcher and _start_ticks(launcher.pid),
         },
         file,
     )
     file.flush()
 
 
-def _read(file: TextIO) -> dict[str, float]:
+def _read(file: TextIO) -> dict[str, Any]:
     file.seek(0)
     try:
         holder = json.load(file)
@@ -118,17 +122,25 @@ def _lives(pid: float | None, started: float | None) -> bool:
     if pid is None or started is None:
         return True  # nobody to watch: it runs until it ends
     try:
-        process = psutil.Process(int(pid))
-        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return _start_ticks(int(pid)) == started and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return False
 
 
-def _is_orphan(holder: dict[str, float]) -> bool:
-    return not holder or not _lives(holder.get("launcher"), holder.get("launched"))
+def _start_ticks(pid: int) -> int:
+    """Return when a process started, in ticks since boot: a number that setting the clock does not change."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19])  # field 22 of proc(5), counted after the name
 
 
-def _kill(holder: dict[str, float]) -> None:
+def _is_orphan(holder: dict[str, Any]) -> bool:
+    """Whether a holder's launcher is gone; of a holder on another host nothing can be known."""
+    if not holder:
+        return True  # it has not signed yet
+    return holder.get("host") == socket.gethostname() and not _lives(holder.get("launcher"), holder.get("launched"))
+
+
+def _kill(holder: dict[str, Any]) -> None:
     if holder and _lives(holder.get("pid"), holder.get("started")):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(holder["pid"]), signal.SIGKILL)
@@ -139,7 +151,7 @@ def _watch_launcher() -> threading.Event:
     done = threading.Event()
     launcher = _launcher()
     if launcher is not None:
-        pid, started = launcher.pid, launcher.create_time()
+        pid, started = launcher.pid, _start_ticks(launcher.pid)
 
         def watch() -> None:
             while not done.wait(POLL_SECONDS):

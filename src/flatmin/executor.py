@@ -72,7 +72,7 @@ def device_type() -> str:
     written = os.environ.get("FLATMIN_DEVICE", "")
     if written not in ("", "cpu", "cuda"):
         raise SchedulerError(f"FLATMIN_DEVICE={written!r}: use cpu or cuda, or unset it")
-    if written == "cpu" or not (written or Path("/dev/nvidia0").exists()):
+    if written == "cpu" or not (written or list(Path("/dev").glob("nvidia[0-9]*"))):
         return "cpu"
     import torch
 
@@ -85,7 +85,7 @@ class Executor(contextlib.ExitStack):
     """Works on jobs; workers start with the first job that needs one, and stay until the executor is closed.
 
     Raises:
-        SchedulerError: on entering, when FLATMIN_SCHEDULER or FLATMIN_WORKERS cannot be used.
+        SchedulerError: FLATMIN_SCHEDULER, FLATMIN_WORKERS or FLATMIN_DEVICE cannot be used.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Executor(contextlib.ExitStack):
         """Work on all jobs and yield each when it ends, with None or the reason of its failure."""
         if self.scheduler == "inline" or all(KINDS[job.kind].light for job in jobs):
             for job in jobs:
-                yield job, run_job(job, device_type(), 0)
+                yield job, run_job(job, 0)
         else:
             yield from self._on_workers(jobs)
 
@@ -110,9 +110,12 @@ class Executor(contextlib.ExitStack):
 
         if self.client is None:
             self.client = self.enter_context(_client(self.scheduler, len(jobs)))
-        device = device_type()
+        elif self.scheduler == "local":
+            self.client.cluster.scale(workers_wanted(len(jobs)))
+        # the lease's token is in the key: a killed driver's task of the same item is not taken for this one
         futures = {
-            self.client.submit(_on_worker, job, device, key=f"{job.kind}-{job.key}", pure=False): job for job in jobs
+            self.client.submit(_on_worker, job, key=f"{job.kind}-{job.key}-{job.workplace.token}", pure=False): job
+            for job in jobs
         }
         for future in as_completed(futures, loop=self.client.loop):
             try:
@@ -121,18 +124,20 @@ class Executor(contextlib.ExitStack):
                 yield futures[future], f"its worker died repeatedly ({type(error).__name__}): see the memory it needs"
 
 
-def run_job(job: Job, device: str, slot: int) -> str | None:
-    """Perform a job on the worker's own device (``cuda:<slot>`` on GPUs); runs in the worker."""
-    place = f"cuda:{slot}" if device == "cuda" else "cpu"
+def run_job(job: Job, slot: int) -> str | None:
+    """Perform a job on the device of a worker: the CPU, or one of the GPUs of its machine. Runs in the worker."""
+    place = f"cuda:{slot % max(1, _gpus())}" if device_type() == "cuda" else "cpu"
     workplace = Workplace(job.workplace.folder, job.workplace.token, place)
     return perform(job.kind, job.key, job.task, workplace, job.log)
 
 
-def _on_worker(job: Job, device: str) -> str | None:
+def _on_worker(job: Job) -> str | None:
     from distributed import get_worker
 
-    name = get_worker().name
-    return run_job(job, device, int(name) if str(name).isdigit() else 0)
+    worker = get_worker()
+    if worker.state.nthreads != 1:
+        return "its worker runs several items in one process, which share random generators: start it with --nthreads 1"
+    return run_job(job, int(worker.name) if str(worker.name).isdigit() else 0)
 
 
 @contextlib.contextmanager
@@ -172,6 +177,11 @@ def _slurm_cluster(jobs: int) -> Any:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise SchedulerError("FLATMIN_SCHEDULER=slurm needs dask-jobqueue: pip install 'flatmin[slurm]'") from None
-    cluster = SLURMCluster(processes=1)
+    try:
+        cluster = SLURMCluster(processes=1, worker_extra_args=["--nthreads", "1"])
+    except ValueError as error:
+        raise SchedulerError(
+            f"FLATMIN_SCHEDULER=slurm needs dask-jobqueue's configuration ({error}): write ~/.config/dask/jobqueue.yaml"
+        ) from None
     cluster.adapt(maximum=jobs)
     return cluster

@@ -15,7 +15,7 @@ from flatmin import selection
 from flatmin.data.errors import DataError
 from flatmin.data.manifest import images_folder, read_manifest
 from flatmin.data.sources.registry import load as load_source
-from flatmin.executor import workers_wanted
+from flatmin.executor import device_type, workers_wanted
 from flatmin.keys import run_identity
 from flatmin.planning import read_choices
 from flatmin.progress import duration
@@ -132,7 +132,7 @@ def _print_cost(console: Console, waiting: Sequence[RunSettings], workspace: Wor
     speeds = measured_speeds(workspace)
     by_network: dict[str, list[RunSettings]] = defaultdict(list)
     for settings in waiting:
-        by_network[network_of(settings)].append(settings)
+        by_network[network_of(settings, device_type())].append(settings)
     seconds, disk = 0.0, 0.0
     for network, runs in by_network.items():
         source = "runs in the store"
@@ -156,11 +156,11 @@ def _print_cost(console: Console, waiting: Sequence[RunSettings], workspace: Wor
     )
 
 
-def network_of(settings: RunSettings) -> str:
+def network_of(settings: RunSettings, device: str) -> str:
     """Return what the speed of a training depends on, as a label."""
     training = settings.training
     return json.dumps(
-        [settings.dataset.source, settings.model.model_dump(), training.precision, training.memory_format]
+        [device, settings.dataset.source, settings.model.model_dump(), training.precision, training.memory_format]
     )
 
 
@@ -177,7 +177,7 @@ def _training_images(settings: RunSettings, workspace: Workspace) -> int:
         manifest = read_manifest(images_folder(workspace.prepared, settings.dataset.source), "images")
         return int(sum(manifest["counts"]["train"]))
     except DataError:
-        return 50_000  # the size of CIFAR, for a source that is not here yet
+        return load_source(settings.dataset.source).train_images  # it is not here yet
 
 
 def measured_speeds(workspace: Workspace) -> dict[str, float]:
@@ -188,36 +188,39 @@ def measured_speeds(workspace: Workspace) -> dict[str, float]:
             timings = json.loads(path.read_text(encoding="utf-8"))
             record = json.loads(path.with_name(KINDS["train"].head).read_text(encoding="utf-8"))
             settings = RunSettings.model_validate(record["settings"])
-            seen[network_of(settings)].append(timings["train_seconds"] / max(1, timings["gradients"]))
+            network = network_of(settings, record["environment"]["device"])
+            seen[network].append(timings["train_seconds"] / max(1, timings["gradients"]))
         except (OSError, ValueError, KeyError):
             continue
     return {network: statistics.median(values) for network, values in seen.items()}
 
 
 def measure_speed(settings: RunSettings, steps: int = 3) -> float:
-    """Return the seconds per image gradient of a few plain steps on random images, on one thread."""
+    """Return the seconds per image gradient of a few plain steps on random images: on one thread, or on a GPU."""
     import time
 
     import torch
 
+    from flatmin.devices import prepared_device
     from flatmin.models.network import network
     from flatmin.training.loop import MEMORY_FORMATS, PRECISIONS
 
-    torch.set_num_threads(1)
+    device = prepared_device(device_type())
     source = load_source(settings.dataset.source)
     batch = min(settings.training.batch_size, 64)
-    images = torch.randn(batch, *source.image_shape).contiguous(
+    images = torch.randn(batch, *source.image_shape, device=device).contiguous(
         memory_format=MEMORY_FORMATS[settings.training.memory_format]
     )
-    labels = torch.zeros(batch, dtype=torch.long)
-    model = network(settings.model, classes=len(source.classes), images=images)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    model = network(settings.model, classes=len(source.classes), images=images).to(device)
     precision = PRECISIONS[settings.training.precision]
     times = []
     for _ in range(steps):
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             loss = torch.nn.functional.cross_entropy(model(images).float(), labels)
         loss.backward()
+        loss.item()  # waits for a GPU
         times.append((time.perf_counter() - start) / batch)
     return min(times)
 

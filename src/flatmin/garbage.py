@@ -23,7 +23,7 @@ MEGABYTE = 1e6
 
 
 def collect(workspace: Workspace, *, dry_run: bool = False) -> None:
-    """Remove trainings that no study plans, and the measurements whose training is gone; say how much that frees.
+    """Remove trainings that no study plans, and say how much that frees. Measurements are small and stay.
 
     Trainings are compared by their settings, so that one made by an older version of the code, which a checkout of that
     version would want again, stays as long as a study plans its settings.

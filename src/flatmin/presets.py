@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from flatmin.errors import FlatminError, nearest
+from flatmin.reading import read_yaml
 from flatmin.workspace import Workspace
 
 NOT_STUDIES = ("claims",)
@@ -31,9 +32,9 @@ def list_presets(workspace: Workspace) -> str:
 
 
 def preset_in_place(workspace: Workspace) -> str | None:
-    """Return the name of the preset that params.yaml is a copy of, or None."""
-    current = _text(workspace.params)
-    return next((name for name, path in presets(workspace).items() if _text(path) == current), None)
+    """Return the name of the preset that says what params.yaml says, comments aside, or None."""
+    current = read_yaml(workspace.params)
+    return next((name for name, path in presets(workspace).items() if read_yaml(path) == current), None)
 
 
 def use_preset(workspace: Workspace, name: str, *, force: bool = False) -> None:

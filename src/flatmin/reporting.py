@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from flatmin import frames
 from flatmin.collect import trial_views, unique, views
+from flatmin.data.errors import DataError
 from flatmin.driver import driver_lock
+from flatmin.fanout import FailedItemsError
 from flatmin.housekeeping import remove_left_tables
-from flatmin.planning import KeyedRun, planned_runs
+from flatmin.planning import KeyedRun, NotReadyError, planned_runs
 from flatmin.presets import preset_in_place
 from flatmin.results.aggregate import aggregate
 from flatmin.results.report import report
+from flatmin.stages import Stages
 from flatmin.study import Study
 from flatmin.tracking import TrackedRun, as_seen, connect, synchronised
 from flatmin.workspace import Workspace
@@ -35,10 +39,34 @@ def aggregate_study(study: Study, workspace: Workspace) -> None:
     print(f"aggregate: {len(runs)} runs in {workspace.results / 'tables'}")
 
 
-def report_study(study: Study, workspace: Workspace, *, partial: bool = False) -> None:
-    """Write the page; a ``partial`` one of what there is, into a folder of its own."""
+def report_study(study: Study, workspace: Workspace) -> None:
+    """Write the page."""
+    _write_page(study, workspace, workspace.results, partial=False)
+
+
+def report_partial(study: Study, workspace: Workspace) -> None:
+    """Write the page of what there is into a folder of its own, after measuring the runs that are trained.
+
+    Where a run failed, DVC does not go on to what depends on its stage. Tables that are not ready at all are left out.
+    """
+    ready = []
+    for table in study.tables:
+        try:
+            for measure in (Stages(study, workspace).evaluate, Stages(study, workspace).sharpness):
+                measure(table)
+            ready.append(table)
+        except FailedItemsError as error:
+            print(error)
+            ready.append(table)
+        except (NotReadyError, DataError) as error:
+            print(f"report: {table} is left out: {error}")
+    if not ready:
+        raise NotReadyError("no table has a trained run: there is nothing to report yet")
+    _write_page(study.only(ready), workspace, workspace.results / "partial", partial=True)
+
+
+def _write_page(study: Study, workspace: Workspace, out: Path, *, partial: bool) -> None:
     runs = all_runs(study, workspace)
-    out = workspace.results / "partial" if partial else workspace.results
     report(
         frames.runs_frame(runs, as_seen(_views(study, runs, workspace))),
         frames.table_infos(study, runs, workspace),

@@ -66,11 +66,15 @@ def plan_trials(
 
 
 def choose(trials: Iterable[Trial], scores: Scores) -> dict[tuple[str, str, str], Choice]:
-    """Return the best grid point of every (dataset, model, method); at a tie the first, which is the smallest."""
-    best: dict[tuple[str, str, str], tuple[float, Choice]] = {}
+    """Return the best grid point of every (dataset, model, method); at a tie the first, which is the smallest.
+
+    A point at which a run diverged comes after all others: its accuracy is that of the step before it fell apart.
+    """
+    best: dict[tuple[str, str, str], tuple[tuple[bool, float], Choice]] = {}
     for trial in trials:
         row = (trial.dataset, trial.model, trial.method)
-        mean = mean_accuracy(trial, scores)
+        whole = not any(scores[run.key].diverged for run in trial.runs)
+        mean = (whole, mean_accuracy(trial, scores))
         if row not in best or mean > best[row][0]:
             best[row] = (mean, trial.values)
     return {row: values for row, (_, values) in best.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -102,6 +102,10 @@ class Study:
     def tables(self) -> tuple[str, ...]:
         """The tables that ``dvc repro`` brings up to date."""
         return self.params.study
+
+    def only(self, tables: Sequence[str]) -> Study:
+        """Return the study with these tables alone."""
+        return replace(self, params=self.params.model_copy(update={"study": tuple(tables)}))
 
     def table(self, name: str) -> TableSpec:
         """Return a table of the study.

@@ -34,6 +34,9 @@ def serve(workspace: Workspace, port: int) -> None:
         "DO_NOT_TRACK": "true",
     }
     print(f"MLflow at http://{HOST}:{port} (Ctrl-C ends it); select runs and press Compare")
-    code = subprocess.run(command, env=environment, check=False).returncode
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:  # the documented way out
+        return
     if code not in (0, -2, 130):
         raise FlatminError(f"the MLflow UI ended with code {code}: is port {port} taken? try --port {port + 1}")

@@ -49,7 +49,7 @@ def test_one_failing_run_is_named_and_the_others_are_kept(
     assert len(list((reproduced.root / "runs" / "quick").iterdir())) == 15
     assert len(reproduced.made("train")) == 15
 
-    assert reproduced.flatmin("evaluate", "quick") == 0
+    shutil.rmtree(reproduced.root / "evaluations")
     assert reproduced.flatmin("report", "--partial") == 0
     page = (reproduced.root / "results" / "partial" / "report.html").read_text()
     assert "15 of 16" in page

@@ -94,6 +94,7 @@ class Source:
         archives: The files to download; none for a source that an installed package carries.
         usual_pairs: The look-alikes {from: to} of asymmetric noise in the literature, or None if there is no usage.
         layouts: Folders, relative to a mirror, in which other programs keep these files.
+        train_images: How many training images it has, for an estimate before it is here.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Source:
     archives: tuple[Archive, ...] = ()
     usual_pairs: Mapping[int, int] | None = None
     layouts: tuple[str, ...] = field(default=())
+    train_images: int = 50_000
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from flatmin.evaluation.modes import evaluation_mode
 
+PREDICTION_BATCH = 1000
+"""Images per forward pass outside of training. In the code and not a setting: it must not change a result."""
+
 
 def predict(
     model: nn.Module,

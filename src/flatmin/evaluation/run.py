@@ -12,13 +12,12 @@ from torch import nn
 
 from flatmin.data.batches import normalise
 from flatmin.data.loading import LoadedData, load
+from flatmin.devices import prepared_device
 from flatmin.evaluation.metrics import classification_metrics
-from flatmin.evaluation.predict import predict
+from flatmin.evaluation.predict import PREDICTION_BATCH, predict
 from flatmin.models.network import network
 from flatmin.settings import EvaluationSpec, RunSettings
 from flatmin.workplace import Workplace
-
-PREDICTION_BATCH = 1000
 
 WEIGHTS = {"": "model.safetensors", "early_": "best.safetensors"}
 """Prefix of the metrics and the weights they are measured on: the last epoch, and the validation-best one."""
@@ -29,10 +28,9 @@ def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
 
     In float32 whatever the run was trained in, so that precisions are compared on one scale.
     """
-    torch.set_num_threads(1)
     settings = RunSettings.model_validate(task["settings"])
     spec = EvaluationSpec.model_validate(task["spec"])
-    device = torch.device(workplace.device)
+    device = prepared_device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
     metrics: dict[str, float | None] = {}
     for prefix, weights in WEIGHTS.items():

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flatmin.data.batches import normalise
 from flatmin.data.loading import load
+from flatmin.devices import prepared_device
 from flatmin.evaluation.run import trained_network
 from flatmin.settings import RunSettings, SharpnessSpec
 from flatmin.sharpness.ascent import sharpness
@@ -21,10 +20,9 @@ BATCH = 500
 
 def measure(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """Measure the sharpness of a run's training loss, with the labels that it was trained on, without augmentation."""
-    torch.set_num_threads(1)
     settings = RunSettings.model_validate(task["settings"])
     spec = SharpnessSpec.model_validate(task["spec"])
-    device = torch.device(workplace.device)
+    device = prepared_device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
     model = trained_network(settings, data, Path(task["run"]) / "model.safetensors", device)
     measured: dict[str, Any] = dict(

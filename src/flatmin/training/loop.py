@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from flatmin.data.batches import augment, epoch_order, index_batches, normalise
 from flatmin.data.loading import LoadedData, Split
-from flatmin.evaluation.predict import predict
+from flatmin.evaluation.predict import PREDICTION_BATCH, predict
 from flatmin.models.network import network
 from flatmin.optim.registry import load as load_ascent
 from flatmin.optim.step import SharpnessAware
@@ -26,9 +26,6 @@ from flatmin.randomness import derived_seed, torch_generator
 from flatmin.settings import RunSettings, TrainingSpec
 from flatmin.training.history import Row
 from flatmin.training.schedule import Schedule
-
-PREDICTION_BATCH = 1000
-"""Images per forward pass outside of training. In the code and not a setting: it must not change a result."""
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}

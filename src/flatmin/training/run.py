@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flatmin.data.loading import load
+from flatmin.devices import prepared_device
 from flatmin.settings import RunSettings
 from flatmin.training import checkpoint, history
 from flatmin.training.loop import Trainer, measure
@@ -35,9 +36,8 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     Returns:
         The content of the run's record.
     """
-    torch.set_num_threads(1)  # a condition of equal bits: see flatmin.executor.ONE_THREAD
     settings = RunSettings.model_validate(task["settings"])
-    device = torch.device(workplace.device)
+    device = prepared_device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
     trainer = Trainer(settings, data, device)
     clock = _Clock(trainer, workplace)

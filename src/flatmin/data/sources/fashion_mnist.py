@@ -42,6 +42,7 @@ def read(folder: Path) -> Arrays:
 
 
 SOURCE = Source(
+    train_images=60_000,
     name="fashion_mnist",
     read=read,
     classes=(
