@@ -400,7 +400,12 @@ def notes(workspace: Workspace, text: str = TEXT) -> Mapping[str, list[str]]:
 
 def test_the_notes_of_a_row_name_what_was_selected_there(workspace: Workspace) -> None:
     found = notes(workspace)
-    assert found["clean"][2:] == ["asam: selected rho 1", "sgd: selected lr 0.1", "sam: selected rho 0.2"]
+    assert found["clean"][2:] == [
+        "asam: selected rho 1",
+        "sgd: selected lr 0.1",
+        "sgd-2x: lr 0.1 inherited from sgd",
+        "sam: selected rho 0.2",
+    ]
     assert "sgd: selected lr 0.2 (lr at the edge of the grid)" in found["noisy"]
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import safe_open
 
 from flatmin.collect import read_history
+from flatmin.data.errors import DataError
+from flatmin.data.manifest import images_folder, read_manifest
 from flatmin.planning import KeyedRun, read_choices
 from flatmin.results.inputs import MEASURED, MethodInfo, RowInfo, RowKey, TableInfo
 from flatmin.selection import on_edge
-from flatmin.settings import DatasetSpec, TrainingSpec
+from flatmin.settings import SELECTED, DatasetSpec, TrainingSpec
 from flatmin.study import Study
 from flatmin.workspace import Workspace
 
 FURTHER = ("epochs", "best_epoch", "best_validation_accuracy", "validation_loss", "sharpness_steps", "sharpness_rho")
 """Numbers of a run that are not averaged."""
+
+RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Saved with a model's weights, but not trained."""
 
 Seen = Mapping[str, Mapping[str, Any]]
 """What is known of each run, by run key: its ``metrics`` and its ``tags``, as `Tracker.planned` returns them."""
@@ -51,13 +59,10 @@ def _line(run: KeyedRun, seen: Mapping[str, Any], names: Sequence[str]) -> dict[
 
 
 def histories(runs: Sequence[KeyedRun], workspace: Workspace) -> dict[str, pd.DataFrame]:
-    """Return the learning curves of the runs that have one, by run id."""
-    curves = {}
-    for run in runs:
-        path = workspace.runs(run.plan.table) / run.id / "history.csv"
-        if path.exists():
-            curves[run.id] = pd.DataFrame(read_history(path)).astype(float)
-    return curves
+    """Return the learning curves of the runs that have one, by run id; one that diverged in its first epoch has none."""
+    paths = {run.id: workspace.runs(run.plan.table) / run.id / "history.csv" for run in runs}
+    rows = {run_id: read_history(path) for run_id, path in paths.items() if path.exists()}
+    return {run_id: pd.DataFrame(curve).astype(float) for run_id, curve in rows.items() if curve}
 
 
 def seconds_frame(runs: Sequence[KeyedRun], workspace: Workspace) -> pd.DataFrame:
@@ -87,13 +92,23 @@ def _table_info(study: Study, name: str, runs: Sequence[KeyedRun], workspace: Wo
         methods=table.methods,
         seeds=table.seeds,
         baseline=table.baseline,
-        rows={row: _row_info(study, name, row) for row in rows},
-        method_info={method: MethodInfo(epochs=study.training(name, method).epochs) for method in table.methods},
+        rows={row: _row_info(study, name, row, runs, workspace) for row in rows},
+        method_info={method: _method_info(study, name, method, workspace) for method in table.methods},
         notes={row: _notes(study, name, row, runs, workspace) for row in rows},
     )
 
 
-def _row_info(study: Study, table: str, row: RowKey) -> RowInfo:
+def _method_info(study: Study, table: str, method: str, workspace: Workspace) -> MethodInfo:
+    training = study.training(table, method)
+    choices = read_choices(workspace.selection(table))
+    return MethodInfo(
+        epochs=training.epochs,
+        training={**training.model_dump(exclude={"epochs"}), "augmentation": _augmentation(training)},
+        edge={row: on_edge(study, table, method, choices.get((*row, method), {})) for row in study.rows(table)},
+    )
+
+
+def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], workspace: Workspace) -> RowInfo:
     dataset, model = study.params.datasets[row[0]], study.params.models[row[1]]
     training = study.training(table, study.table(table).baseline[0])
     return RowInfo(
@@ -104,13 +119,41 @@ def _row_info(study: Study, table: str, row: RowKey) -> RowInfo:
         noise_rate=dataset.noise.rate if dataset.noise else 0.0,
         noise_definition=getattr(dataset.noise, "definition", ""),
         train_size=dataset.train_size,
+        source_images=_source_images(dataset.source, workspace),
+        validation_fraction=dataset.validation.fraction,
         validation_labels=dataset.validation.labels,
         augmentation=_augmentation(training),
         batch_size=training.batch_size,
         lr=training.lr,
         weight_decay=training.weight_decay,
         draw_fixed=dataset.draw_seed is not None,
+        parameters=_parameters(table, row, runs, workspace),
     )
+
+
+def _source_images(source: str, workspace: Workspace) -> int | None:
+    """Return how many training images a source has, if it is prepared."""
+    try:
+        manifest = read_manifest(images_folder(workspace.prepared, source), "images")
+    except DataError:
+        return None
+    return int(sum(manifest["counts"]["train"]))
+
+
+def _parameters(table: str, row: RowKey, runs: Sequence[KeyedRun], workspace: Workspace) -> int | None:
+    """Return the number of parameters of a row's model as its first trained run saved them; None if none is trained."""
+    for run in runs:
+        path = workspace.runs(table) / run.id / "model.safetensors"
+        if (run.plan.table, run.plan.dataset, run.plan.model) == (table, *row) and path.exists():
+            return count_parameters(path)
+    return None
+
+
+def count_parameters(path: Path) -> int:
+    """Return the number of elements in a file of weights, without the running statistics of batch normalisation."""
+    with safe_open(path, framework="numpy") as weights:
+        names = [name for name in weights.keys() if not name.endswith(RUNNING_STATISTICS)]  # noqa: SIM118, no mapping
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
 
 
 def _augmentation(training: TrainingSpec) -> str:
@@ -159,4 +202,13 @@ def _method_notes(
     if chosen:
         warning = f" ({' and '.join(edge)} at the edge of the grid)" if edge else ""
         notes.append(f"{method}: selected {', '.join(chosen)}{warning}")
+    elif inherited := _inherited(study, table, method):
+        values = ", ".join(f"{name} {used[name]:g}" for name in inherited)
+        notes.append(f"{method}: {values} inherited from {study.base_method(table, method)}")
     return [*notes, *(f"{method}: {name} {used[name]:g} is hand-written, not tuned" for name in hand_written)]
+
+
+def _inherited(study: Study, table: str, method: str) -> list[str]:
+    """Return the settings that a method without a grid of its own takes from what was selected for its base."""
+    training = study.training(table, method)
+    return [name for name in ("lr", "weight_decay") if getattr(training, name) == SELECTED]

@@ -102,10 +102,11 @@ def test_a_killed_pipeline_ends_in_the_undisturbed_bytes(
     time.sleep(random.Random(f"{who} {moment}").uniform(0, 3))
     if doomed.is_running():
         doomed.kill()
-    if who == "worker":  # dvc itself lives on, and finishes
-        assert process.wait(PATIENCE_SECONDS) == 0
+    # dvc: reaped, as a shell would do; driver: dvc ends with it; worker: dvc goes on, and finishes. What else survived
+    # (the driver of a killed dvc, the workers of a killed driver) may still run while dvc is started again
+    code = process.wait(PATIENCE_SECONDS)
+    assert (code == 0) == (who == "worker")
     study.run("dvc", "repro", env=LOCAL)
-    process.wait(PATIENCE_SECONDS)
     assert without_timings(study) == without_timings(undisturbed)
     assert deterministic_outputs(study) == deterministic_outputs(undisturbed)
     made = study.made("train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from synthetic import make_histories, make_seconds, make_study
 
 from flatmin.results import figures
 from flatmin.results.aggregate import aggregate
+from flatmin.results.answers import answers
 from flatmin.results.blocks import layout
-from flatmin.results.inputs import measured
+from flatmin.results.claim_files import interval_text
+from flatmin.results.inputs import MethodInfo, measured
 from flatmin.results.report import report
+from flatmin.results.statistics import Interval
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "use", "rect"}
 
@@ -264,3 +268,73 @@ def test_claims_markdown_lists_what_ran_first(out: Path) -> None:
     text = (out / "claims.md").read_text()
     assert text.index("## direction agrees (proxy)") < text.index("## What the words mean") < text.index("## Not run")
     assert "`sam-t1-cifar-100-pyramidnet-basic`" in text[text.index("## Not run") :]
+
+
+def test_the_page_says_what_is_exploratory_and_what_test_data_choose(page: Page) -> None:
+    text = " ".join(page.text.split())
+    assert re.search(r"rows of this study speak to \d+ of 67 claims \(\d+ only as proxy\)", text)
+    assert "met by at least one row" not in text
+    assert text.count("exploratory") > 5
+    assert "their p-values are not adjusted" in text
+    assert "test data choose nothing" not in text
+    assert "by mean test accuracy" in text
+    assert "works against the method" in text
+    assert "not the choice of the test images" in text
+
+
+def test_claims_markdown_says_how_many_claims_rows_speak_to(out: Path) -> None:
+    head = (out / "claims.md").read_text()[:300]
+    assert re.search(r"Rows of this study speak to \d+ of 67 claims \(\d+ only as proxy\)", head)
+
+
+def test_a_remark_on_the_published_spread_is_not_for_proxies(out: Path) -> None:
+    records = json.loads((out / "claims.json").read_text())
+    outcomes = [outcome for record in records for outcome in record["outcomes"]]
+    assert not [o for o in outcomes if o["fidelity"] == "proxy" and "without a spread" in o["remark"]]
+
+
+def test_a_choice_at_the_edge_is_said_in_short() -> None:
+    runs, tables = make_study()
+    quick = tables["quick"]
+    info = {**quick.method_info, "sam": MethodInfo(edge={("digits-noise60", "mlp"): ["rho"]})}
+    laid = layout(measured(runs), replace(quick, method_info=info))
+    edges = [
+        answer.sentence for answer in answers(laid, measured(runs)) if "at the edge of its grid" in answer.sentence
+    ]
+    assert len(edges) == 1
+    assert "60% label noise (mlp), SAM" in edges[0]
+
+
+def test_early_stopped_gaps_are_from_the_better_early_stopped_baseline() -> None:
+    runs, tables = make_study()
+    longer = (runs["dataset"] == "digits-noise60") & (runs["method"] == "sgd-2x")
+    runs.loc[longer, "early_test_accuracy"] += 0.05
+    laid = layout(measured(runs), tables["quick"])
+    row = laid.cells[1]
+    assert (row.baseline, row.early_baseline) == ("sgd", "sgd-2x")
+    early = row.cells["sam"].early_difference
+    assert early is not None
+    assert early.interval.mean == pytest.approx(2, abs=1.5)
+    assert any("the gap to SGD-2x is" in answer.sentence for answer in answers(laid, measured(runs)))
+    assert "SGD (early-stopped: SGD-2x)" in figures.forest([laid])
+
+
+def test_a_log_axis_says_how_many_runs_it_leaves_out() -> None:
+    runs, tables = make_study()
+    runs.loc[(runs["dataset"] == "digits-noise0") & (runs["seed"] < 2), "sharpness_n_step"] = 0.0
+    finished = measured(runs)
+    svg = figures.against_sharpness(layout(finished, tables["quick"]), finished)
+    assert svg.count("8 runs at 0 or below left out") == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "text"),
+    [
+        (-0.00425, 0.00075, "-0.0043 (95% interval -0.0050 to -0.0035, 5 seeds)"),
+        (0.82, 0.31, "+0.82 (95% interval +0.51 to +1.13, 5 seeds)"),
+        (1.0, 0.0, "+1.00 (95% interval +1.00 to +1.00, 5 seeds)"),
+    ],
+)
+def test_a_mean_and_its_interval_have_the_same_decimals(mean: float, half_width: float, text: str) -> None:
+    shown = interval_text(Interval(mean, half_width, 5, 1.0), "")
+    assert re.sub(r"^-0\.004[23]", "-0.0043", shown) == text

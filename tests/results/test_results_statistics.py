@@ -112,6 +112,24 @@ def test_ci95_is_converted_to_the_larger_of_the_two_standard_errors() -> None:
     assert st.published_standard_error(0.1, "ci95", 5) * math.sqrt(5) == pytest.approx(0.1141, abs=1e-4)
 
 
+@pytest.mark.parametrize("k", [3, 4, 5])
+def test_relabelling_without_ties_is_the_exact_test_of_kendall(k: int) -> None:
+    for order in itertools.permutations(range(k)):
+        expected = stats.kendalltau(range(k), order, method="exact").pvalue
+        assert st.relabelling_p(range(k), order) == pytest.approx(expected)
+    assert st.relabelling_p(range(k), range(k)) == pytest.approx(st.least_relabelling_p(k))
+
+
+def test_relabelling_with_ties_by_hand() -> None:
+    # x = (1, 1, 2): the sum of concordances is 2, 0 or -2, each for two of the six orders of y
+    assert st.relabelling_p([1, 1, 2], [1, 2, 3]) == pytest.approx(4 / 6)
+    assert st.relabelling_p([1, 1, 1], [1, 2, 3]) == 1.0
+
+
+def test_relabelling_draws_orders_beyond_eight() -> None:
+    assert 1e-4 <= st.relabelling_p(range(9), range(9)) < 1e-3
+
+
 def test_holm_by_hand() -> None:
     assert st.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
     assert st.holm([]) == []
@@ -134,6 +152,13 @@ def test_seeds_to_decide_finds_the_first() -> None:
     assert st.seeds_to_decide(st.Interval(0.0, 1.0, 5, 1.0), None) is None
     assert st.seeds_to_decide(st.Interval(0.0, 1.0, 5, 1.0), 1.0) == 11
     assert st.seeds_to_decide(st.Interval(0.5, float("nan"), 1, float("nan")), 1.0) is None
+
+
+def test_seeds_to_exceed_a_threshold_take_the_plain_mean_for_equivalence() -> None:
+    # a mean of 1.9 lies near a threshold of 2, and is nowhere near equivalent to zero within 1
+    near = st.Interval(1.9, 1.0, 5, 1.0)
+    assert st.seeds_to_decide(near, 1.0, threshold=2.0) == st.seeds_to_decide(st.Interval(-0.1, 1.0, 5, 1.0), None)
+    assert st.seeds_to_decide(st.Interval(0.0, 1.0, 5, 1.0), 1.0, threshold=2.0) == 5
 
 
 def test_equivalence_power_against_simulation() -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import DIGITS, NOISY, WRN, make_runs, make_study, make_table
 
+from flatmin.results.claim_files import facts, measured_text
 from flatmin.results.claim_spec import ClaimSpec, load_claims
 from flatmin.results.claims import Outcome, judge
 from flatmin.results.inputs import MEASURED, RowInfo, TableInfo, measured
+from flatmin.results.verdicts import decide, weigh
 
 CELL = ("cifar10", "wrn28_10")
 CLAIM = "sam-t1-cifar-10-wrn-28-10-200ep-basic"
+HELD_OUT = {"source_images": 50_000, "validation_fraction": 0.1}
 ACCURACY = {"sgd": 0.964, "sgd-2x": 0.96, "sam": 0.97, "asam": 0.97, "sam-rho2": 0.6}
 
 
@@ -110,6 +116,9 @@ def test_the_better_baseline_is_chosen_by_mean(claims: dict[str, ClaimSpec]) -> 
         ({"model": "cifar_cnn"}, "same-data", "model cifar_cnn instead of WRN-28-10"),
         ({"batch_size": 128}, "same-data", "batch size 128 instead of 256"),
         ({"train_size": 5000, "model": "cifar_cnn"}, "reduced", "5,000 training images instead of all"),
+        ({"train_size": 5000, "source_images": 50_000}, "reduced", "5,000 of 50,000 training images"),
+        (HELD_OUT, "exact", "45,000 of 50,000 training images (10% held out for validation; the paper does not say"),
+        (HELD_OUT | {"validation_fraction": 0.2}, "reduced", "40,000 of 50,000 training images (20% held out"),
         ({"epochs": 30}, "reduced", "30 epochs instead of 200"),
         ({"source": "digits"}, "proxy", "data digits instead of cifar10"),
         ({"lr": "selected"}, "exact", ""),
@@ -222,6 +231,130 @@ def test_sharpness_is_lower_and_goes_with_error(claims: dict[str, ClaimSpec]) ->
     assert all(o.measured.mean < 0 for o in lower.outcomes)
     assert all(-1 <= o.measured.mean <= 1 for o in flat.outcomes)
     assert all("mean_tau_within_methods" in o.details for o in flat.outcomes)
+    assert "in 3 of 3 instances" in lower.label
+
+
+def test_four_methods_cannot_decide_a_correlation(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    claim = claims["guide-flat-generalizes"]
+    for outcome in judge([claim], measured(runs), tables)[0].outcomes:
+        assert outcome.verdict == "inconclusive"
+        assert outcome.evidence.p >= 1 / 12
+        assert math.isnan(outcome.measured.half_width)
+        assert outcome.more_seeds is None
+        assert "4 methods cannot fall below 0.083" in outcome.remark
+        assert "95% interval" not in measured_text(outcome)
+        assert "within methods" in measured_text(outcome)
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(1, "reproduced"), (-1, "reversed")])
+def test_five_methods_in_order_decide_a_correlation(claims: dict[str, ClaimSpec], slope: int, verdict: str) -> None:
+    table = make_table("t", {CELL: WRN}, methods=tuple(ACCURACY), seeds=2)
+    runs = make_runs(table, {name: 0.9 - slope * 0.05 * i for i, name in enumerate(ACCURACY)})
+    runs["sharpness_n_step"] = runs["method"].map({name: float(i) for i, name in enumerate(ACCURACY)})
+    found = judge([claims["guide-flat-generalizes"]], measured(runs), {"t": table})[0].outcomes[0]
+    assert found.evidence.p == pytest.approx(1 / 60)
+    assert found.verdict == verdict
+
+
+def test_correlated_seeds_of_unrelated_methods_are_no_evidence(claims: dict[str, ClaimSpec]) -> None:
+    methods = tuple(ACCURACY)
+    table = make_table("t", {CELL: WRN}, methods=methods, seeds=5)
+    runs = make_runs(table, dict(zip(methods, (0.9, 0.8, 0.85, 0.75, 0.88), strict=True)), spread=1e-4)
+    runs["sharpness_n_step"] = runs["method"].map(dict(zip(methods, (1.0, 3.0, 4.0, 2.0, 5.0), strict=True)))
+    found = judge([claims["guide-flat-generalizes"]], measured(runs), {"t": table})[0].outcomes[0]
+    assert found.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("claim", ["guide-sharpness-lower", "guide-flat-generalizes"])
+def test_a_run_without_a_finite_sharpness_leaves_the_claim_open(claims: dict[str, ClaimSpec], claim: str) -> None:
+    runs, tables = make_study()
+    runs.loc[(runs["method"] == "sam") & (runs["seed"] == 3), ["sharpness_n_step", "diverged"]] = [math.nan, 1]
+    for found in judge([claims[claim]], measured(runs), tables)[0].outcomes:
+        assert found.unmeasured == 1
+        assert found.verdict == "inconclusive"
+        assert "1 run without a finite sharpness" in "; ".join(facts(found))
+        assert found.more_seeds is None
+
+
+def test_the_rival_explanation_is_attributed_to_this_project(claims: dict[str, ClaimSpec]) -> None:
+    claim = claims["critics-early-stopping"]
+    assert claim.paper.startswith("flatmin")
+    assert "http" not in claim.source
+
+
+def test_the_two_gaps_are_printed_before_what_is_computed_from_them(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    text = measured_text(judge([claims["critics-early-stopping"]], measured(runs), tables)[0].outcomes[0])
+    assert re.match(
+        r"gap \+4\d\.\d\d at the last epoch, \+6\.\d\d early-stopped; half the former minus the latter: ", text
+    )
+
+
+def test_equal_gaps_are_judged_by_sign_flips(claims: dict[str, ClaimSpec]) -> None:
+    found = outcome_of(claims["critics-early-stopping"], [20.0, 20.0, 20.0], NOISY)
+    assert found.details["last_epoch_gap_p"] == 2 / 2**3
+    assert found.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ([0.01, -0.01, 0.02, -0.02, 0.01], "reproduced"),
+        ([-2.0, -2.1, -1.9, -2, -2.05], "not-reproduced"),
+        ([2.0, 2.1, 1.9, 2, 2.05], "not-reproduced"),
+    ],
+)
+def test_no_effect_is_refuted_in_both_directions(claims: dict[str, ClaimSpec], gaps: list[float], verdict: str) -> None:
+    rule = claims["guide-simple-data-no-benefit"].rule.model_copy(update={"kind": "no-effect"})
+    claim = claims["guide-simple-data-no-benefit"].model_copy(update={"rule": rule})
+    assert outcome_of(claim, gaps, replace(DIGITS, source="mnist")).verdict == verdict
+
+
+def test_holm_makes_no_effect_out_of_no_significance(claims: dict[str, ClaimSpec]) -> None:
+    claim = claims[CLAIM]
+    evidence = weigh(claim, np.array([0.1, 0.2, 0.15, 0.12, 0.18]), diverged=False)
+    assert evidence.p < 0.05
+    assert evidence.equivalence < 0.05
+    assert decide(claim, evidence, 0.2) == "inconclusive"
+
+
+def test_with_a_diverged_run_no_size_is_judged(claims: dict[str, ClaimSpec]) -> None:
+    gaps = [0.2, 0.25, 0.2, 0.22, 0.2, 0.21]
+    assert outcome_of(claims[CLAIM], gaps).verdict == "reproduced-smaller"
+    assert outcome_of(claims[CLAIM], gaps, diverged=1).verdict == "reproduced"
+
+
+def test_no_forecast_of_fewer_seeds_than_there_are(claims: dict[str, ClaimSpec]) -> None:
+    claim = claims["asam-cifar-10-wrn-28-10-sam-sgd"]
+    found = outcome_of(claim, [0.7, 0.9, 0.8, 0.75, 0.85])
+    open_one = replace(found, verdict="inconclusive")
+    few, many = (replace(open_one, evidence=replace(found.evidence, seeds_to_decide=n)) for n in (3, 8))
+    assert few.more_seeds is None
+    assert many.more_seeds == 3
+    assert replace(many, p_holm=min(1.0, 2 * found.evidence.p)).more_seeds is None
+    assert replace(many, p_holm=found.evidence.p).more_seeds == 3
+
+
+def test_the_means_beside_a_difference_are_over_the_paired_seeds(claims: dict[str, ClaimSpec]) -> None:
+    table = make_table("t", {CELL: WRN}, m=32, methods=("sgd", "sam"))
+    runs = make_runs(table, ACCURACY)
+    runs = runs[~((runs["method"] == "sgd") & (runs["seed"] == 0))]
+    head = judge([claims[CLAIM]], measured(runs), {"t": table})[0].outcomes[0]
+    assert head.details["treatment_mean"] - head.details["baseline_mean"] == pytest.approx(head.measured.mean)
+
+
+def test_a_general_claim_counts_its_instances(claims: dict[str, ClaimSpec]) -> None:
+    rows = {CELL: WRN, ("small", "wrn28_10"): replace(WRN, train_size=500)}
+    table = make_table("t", rows, m=32)
+    runs = make_runs(table, ACCURACY)
+    runs.loc[(runs["dataset"] == "small") & (runs["method"] == "sam"), "sharpness_n_step"] = 9.0
+    judged = judge([claims["guide-sharpness-lower"]], measured(runs), {"t": table})[0]
+    assert judged.label == "reproduced in 1 of 2 instances, reversed in 1 (reduced)"
+    first, second = judged.outcomes
+    assert second.label == "reversed (reduced, in this instance)"
+    assert "not adjusted" in "; ".join(facts(second))
+    assert "not adjusted" not in "; ".join(facts(first))
 
 
 def test_holm_covers_the_primary_headlines_only(claims: dict[str, ClaimSpec]) -> None:

@@ -55,7 +55,8 @@ def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:
     tone: Tone = "unclear"
     if difference.p < ALPHA:
         tone = "better" if difference.interval.mean > 0 else "worse"
-    sentence = f"{_where(table, row)}{_claim(table, row, cell, tone)}; {_early(cell)}.{_trouble(cell)}"
+    said = f"{_where(table, row)}{_claim(table, row, cell, tone)}; {_early(row, cell)}."
+    sentence = f"{said}{_edge(table, row, cell)}{_trouble(cell)}"
     span = difference.interval
     return Answer(f"{span.mean:+.{_decimals(span)}f}", sentence, tone)
 
@@ -81,13 +82,19 @@ def _claim(table: TableInfo, row: Row, cell: Cell, tone: Tone) -> str:
     return f"{method} and {rival} cannot be told apart: {span.mean:+.{_decimals(span)}f} points ({_interval(span)})"
 
 
-def _early(cell: Cell) -> str:
+def _early(row: Row, cell: Cell) -> str:
     if cell.early_difference is None:
         return "early stopping was not measured"
     span = cell.early_difference.interval
     digits = _decimals(span)
     ends = "" if math.isnan(span.half_width) else f" ({span.low:.{digits}f} to {span.high:.{digits}f})"
-    return f"with early stopping the gap is {span.mean:+.{digits}f}{ends}"
+    rival = "" if row.early_baseline == row.baseline else f" to {method_title(str(row.early_baseline))}"
+    return f"with early stopping the gap{rival} is {span.mean:+.{digits}f}{ends}"
+
+
+def _edge(table: TableInfo, row: Row, cell: Cell) -> str:
+    names = [name.replace("_", " ") for name in table.edge_of(row.key, cell.method)]
+    return f" Its {' and '.join(names)} lies at the edge of its grid." if names else ""
 
 
 def _interval(span: Interval) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from flatmin.results.inputs import MEASURED, RowKey, TableInfo
@@ -20,7 +21,7 @@ class Cell:
 
     ``planned`` counts the table's seeds, ``n`` the runs that finished, ``diverged`` those of them that diverged.
     ``means`` holds every measurement in its own unit. Differences (in accuracy points) are method minus baseline over
-    the seeds that both have, and None for the baseline itself or where no seed pairs.
+    the seeds that both have, and None for the baseline itself (at that epoch) or where no seed pairs.
     """
 
     method: str
@@ -45,11 +46,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One dataset x model of a table; ``baseline`` is the method its differences refer to (None if none finished)."""
+    """One dataset x model of a table.
+
+    ``baseline`` is the method its last-epoch differences refer to, ``early_baseline`` that of the early-stopped ones:
+    the better of the table's baselines at that epoch (None if none finished).
+    """
 
     dataset: str
     model: str
     baseline: str | None
+    early_baseline: str | None
     cells: Mapping[str, Cell]
 
     @property
@@ -70,17 +76,17 @@ def select(runs: pd.DataFrame, row: RowKey, method: str | None = None) -> pd.Dat
     return own if method is None else own[own["method"] == method]
 
 
-def better(runs: pd.DataFrame, methods: Sequence[str]) -> str | None:
-    """The method with the highest mean last-epoch test accuracy; the first named wins a tie, None has no runs."""
-    means = {name: runs.loc[runs["method"] == name, "test_accuracy"].mean() for name in methods}
+def better(runs: pd.DataFrame, methods: Sequence[str], column: str = "test_accuracy") -> str | None:
+    """The method with the highest mean test accuracy; the first named wins a tie, None has no runs."""
+    means = {name: runs.loc[runs["method"] == name, column].mean() for name in methods}
     known = {name: mean for name, mean in means.items() if pd.notna(mean)}
     return max(known, key=lambda name: known[name]) if known else None
 
 
 def by_seed(runs: pd.DataFrame, method: str, column: str) -> pd.Series:
-    """One method's measurement, indexed by seed, without NaNs."""
-    chosen = runs[runs["method"] == method]
-    return chosen.set_index("seed")[column].dropna().sort_index()
+    """One method's measurement, indexed by seed, where it is finite."""
+    chosen = runs[(runs["method"] == method) & np.isfinite(runs[column])]
+    return chosen.set_index("seed")[column].sort_index()
 
 
 def mixed_environment(runs: pd.DataFrame) -> list[str]:
@@ -93,13 +99,15 @@ def mixed_environment(runs: pd.DataFrame) -> list[str]:
 
 
 def _row(runs: pd.DataFrame, table: TableInfo, key: RowKey) -> Row:
-    baseline = better(runs, table.baseline)
+    baselines = (better(runs, table.baseline), better(runs, table.baseline, "early_test_accuracy"))
     unit = runs.loc[runs["method"] == table.baseline[0], "gradients"].mean()
-    cells = {method: _cell(runs, table, method, baseline, unit) for method in table.methods}
-    return Row(key[0], key[1], baseline, cells)
+    cells = {method: _cell(runs, table, method, baselines, unit) for method in table.methods}
+    return Row(key[0], key[1], *baselines, cells)
 
 
-def _cell(runs: pd.DataFrame, table: TableInfo, method: str, baseline: str | None, unit: float) -> Cell:
+def _cell(
+    runs: pd.DataFrame, table: TableInfo, method: str, baselines: tuple[str | None, str | None], unit: float
+) -> Cell:
     own = runs[runs["method"] == method]
     return Cell(
         method=method,
@@ -107,8 +115,8 @@ def _cell(runs: pd.DataFrame, table: TableInfo, method: str, baseline: str | Non
         n=len(own),
         diverged=int(own["diverged"].sum()),
         means={name: mean_interval(own[name].to_numpy(dtype=float)) for name in MEASURED},
-        difference=_difference(runs, method, baseline, "test_accuracy"),
-        early_difference=_difference(runs, method, baseline, "early_test_accuracy"),
+        difference=_difference(runs, method, baselines[0], "test_accuracy"),
+        early_difference=_difference(runs, method, baselines[1], "early_test_accuracy"),
         relative_gradients=float(own["gradients"].mean() / unit) if len(own) else float("nan"),
     )
 

@@ -7,32 +7,38 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from flatmin.results.claim_spec import ClaimSpec
+from flatmin.results.claim_spec import SAMENESS, ClaimSpec
 from flatmin.results.claims import Judged, Outcome
 from flatmin.results.statistics import Interval
 from flatmin.results.verdicts import counted
-from flatmin.results.wording import count, p_value, signed
+from flatmin.results.wording import count, decimals_of, p_value, signed
 
 VERDICT_WORDS = {
-    "reproduced": "the claimed side, with the whole 95% interval",
+    "reproduced": "the claimed side, significantly (t, sign flips, relabelling or Holm, as printed)",
     "reproduced-smaller": "so, and significantly smaller than published",
     "reproduced-larger": "so, and significantly larger than published",
     "not-reproduced": "equivalent to no effect within the margin (or, for a claim of sameness, not the same)",
-    "reversed": "the other side, with the whole interval",
-    "inconclusive": "too few seeds, or too much spread, to say",
+    "reversed": "the other side, significantly",
+    "inconclusive": "too few seeds or methods, or too much spread, to say",
     "direction agrees / disagrees / unclear": "all that a proxy can say",
     "not-run": "no row of the study speaks to it",
 }
 """What each verdict means, as printed under the list."""
 
 FIDELITY_WORDS = {
-    "exact (printed without a word)": "no departure from the published setting",
+    "exact (printed without a word)": "no departure from the published setting that counts",
     "same-data": "the same data; another model, schedule, batch or selection",
-    "reduced": "the same source with fewer training images or fewer epochs",
+    "reduced": "the same source with fewer training images (more than 10% held out among them) or fewer epochs",
     "proxy": "other data or noise: a direction, which neither confirms nor refutes",
-    "in this instance": "a general statement, without a published setting: it holds, or fails, on the named row",
+    "in this instance": "a general statement, without a published setting: it holds, or fails, on the named rows",
 }
 """What each fidelity means."""
+
+TEST_WORDS = {"t": "t test", "sign-flip": "sign-flip test", "relabelling": "methods relabelled", "none": "no test"}
+"""The tests in print."""
+
+MEANS = ("treatment_mean", "baseline_mean")
+"""Details that are printed among the facts; the others stand with the measured number."""
 
 
 def claims_json(judged: Sequence[Judged]) -> str:
@@ -43,7 +49,7 @@ def claims_json(judged: Sequence[Judged]) -> str:
 def claims_markdown(judged: Sequence[Judged]) -> str:
     """The claims that a row speaks to, then the others in a compact list."""
     ran = [j for j in judged if j.outcomes]
-    lines = ["# Claims", "", f"{count(len(ran), 'claim')} of {len(judged)} can be decided by this study.", ""]
+    lines = ["# Claims", "", f"{coverage_text(judged)}.", "", EXPLORATORY, ""]
     for j in ran:
         lines += _section(j)
     lines += ["## What the words mean", ""]
@@ -53,14 +59,43 @@ def claims_markdown(judged: Sequence[Judged]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+EXPLORATORY = (
+    "Claims that are not marked primary are exploratory: their p-values are not adjusted, and about one in twenty "
+    "comes out significant by chance."
+)
+"""How to read a p-value of a claim that is not primary."""
+
+
+def coverage_text(judged: Sequence[Judged]) -> str:
+    """ "Rows of this study speak to 10 of 67 claims (5 only as proxy)"."""
+    heads = [j.headline for j in judged if j.headline]
+    proxies = sum(head.fidelity == "proxy" for head in heads)
+    beside = f" ({proxies} only as proxy)" if proxies else ""
+    return f"Rows of this study speak to {len(heads)} of {len(judged)} claims{beside}"
+
+
 def measured_text(outcome: Outcome) -> str:
     """The measured number with its interval and seeds: "+0.82 points (95% interval +0.51 to +1.13, 5 seeds)"."""
-    return interval_text(outcome.measured, outcome.claim.rule.unit, ratio=outcome.claim.rule.kind == "ratio")
+    kind, details, measured = outcome.claim.rule.kind, outcome.details, outcome.measured
+    if kind == "correlation":
+        methods = count(int(details["methods"]), "method")
+        within = details.get("mean_tau_within_methods")
+        beside = "" if within is None else f"; within methods {signed(within)} on average"
+        return f"tau {signed(measured.mean)} over {methods}, each the mean of {count(measured.n, 'seed')}{beside}"
+    text = interval_text(measured, outcome.claim.rule.unit, ratio=kind == "ratio")
+    if kind == "early-stopping":
+        gaps = f"{signed(details['last_epoch_gap'])} at the last epoch, {signed(details['early_stopped_gap'])}"
+        return f"gap {gaps} early-stopped; half the former minus the latter: {text}"
+    return text
 
 
 def interval_text(interval: Interval, unit: str, *, ratio: bool = False) -> str:
     """A difference (signed) or a ratio with its 95% interval and number of seeds."""
-    show = (lambda value: f"{value:.3g}") if ratio else signed
+    digits = decimals_of(interval)
+
+    def show(value: float) -> str:
+        return f"{value:.3g}" if ratio else signed(value, digits)
+
     number = f"{show(interval.mean)}{'x' if unit == 'x' else f' {unit}' if unit else ''}"
     if math.isnan(interval.half_width):
         return f"{number} ({count(interval.n, 'seed')}, no interval)"
@@ -83,26 +118,36 @@ def published_text(claim: ClaimSpec) -> str:
 
 def facts(outcome: Outcome) -> list[str]:
     """What else a reader needs to weigh an outcome: p, sizes, diverged and missing runs, seeds still needed."""
-    evidence = outcome.evidence
-    found = []
-    if not math.isnan(evidence.p) and not counted(outcome.claim, evidence):
-        found.append(f"p {p_value(evidence.p)} ({'t test' if evidence.test == 't' else 'sign-flip test'})")
-    if outcome.p_holm is not None:
-        found.append(f"{p_value(outcome.p_holm)} after Holm over the primary claims")
-    if outcome.claim.rule.at_least:
-        found.append(f"claimed: at least {outcome.claim.rule.at_least:g} {outcome.claim.rule.unit}".rstrip())
-    elif outcome.claim.rule.kind == "no-effect" or outcome.verdict == "not-reproduced":
-        found.append(f"margin ±{outcome.claim.margin or 0:g} {outcome.claim.rule.unit}".rstrip())
-    found += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in outcome.details.items() if name[-2:] != "_p"]
+    found = _tests(outcome)
+    found += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in outcome.details.items() if name in MEANS]
     if outcome.diverged:
         found.append(f"{count(outcome.diverged, 'diverged run')} included")
     if outcome.missing:
         found.append(f"{count(outcome.missing, 'run')} missing")
     if outcome.more_seeds is not None:
         found.append(f"about {count(outcome.more_seeds, 'more seed')} would decide (80% power)")
-    elif outcome.verdict in ("inconclusive", "direction unclear") and evidence.interval.n >= 2:
-        found.append("no reasonable number of seeds can be forecast")
+    elif outcome.undecided and not outcome.obstacle and outcome.evidence.interval.n >= 2:
+        adjusted = outcome.p_holm is not None and outcome.p_holm > outcome.evidence.p
+        why = ": the other primary claims set Holm's level" if adjusted else ""
+        found.append(f"no number of seeds is forecast{why}")
     return found + ([outcome.remark] if outcome.remark else [])
+
+
+def _tests(outcome: Outcome) -> list[str]:
+    """The p-values and what they are held against."""
+    claim, evidence = outcome.claim, outcome.evidence
+    found = []
+    if not math.isnan(evidence.p) and not counted(claim, evidence):
+        found.append(f"p {p_value(evidence.p)} ({TEST_WORDS[evidence.test]})")
+    if outcome.p_holm is not None:
+        found.append(f"{p_value(outcome.p_holm)} after Holm over the primary claims")
+    elif claim.primary:
+        found.append("not adjusted: Holm covers the first row alone")
+    if claim.rule.at_least:
+        found.append(f"claimed: at least {claim.rule.at_least:g} {claim.rule.unit}".rstrip())
+    elif claim.rule.kind in SAMENESS[:2] or outcome.verdict == "not-reproduced":
+        found.append(f"margin ±{claim.margin or 0:g} {claim.rule.unit}".rstrip())
+    return found
 
 
 def row_text(outcome: Outcome) -> str:
@@ -181,6 +226,7 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "more_seeds": outcome.more_seeds,
         "diverged": outcome.diverged,
         "missing": outcome.missing,
+        "unmeasured": outcome.unmeasured,
         "details": {name: _number(value) for name, value in outcome.details.items()},
         "remark": outcome.remark,
     }

@@ -21,6 +21,10 @@ FRACTIONS = ("accuracy", "error", "memorised")
 """Metrics with such an ending are fractions, compared in percentage points."""
 
 
+SAMENESS = ("no-effect", "no-benefit", "ratio")
+"""Rules that claim sameness: equivalence within the margin reproduces them."""
+
+
 class ClaimsError(FlatminError):
     """The claims file cannot be used; lists every problem with the claim's id and the key's path."""
 
@@ -102,12 +106,14 @@ class Published(Strict):
 class Setting(Strict):
     """The setting in which the number was obtained. What the paper does not state is left out and not compared.
 
-    ``model`` is the paper's name, ``model_names`` the registered models that are that architecture. ``result`` says
-    which epoch was reported; ``best-test`` picks on test data, which this project never does.
+    ``model`` is the paper's name, ``model_names`` the registered models that are that architecture. ``base`` to
+    ``clip_norm`` describe the training of the treatment; ``rho`` is the treatment's, ``baseline_rho`` that of a
+    baseline with an ascent of its own. ``result`` says which epoch was reported;
+    ``best-test`` picks on test data, which this project never does. ``noise_kind`` None: the source does not name it.
     """
 
     sources: tuple[str, ...] = ()
-    noise_kind: str = "none"
+    noise_kind: str | None = "none"
     noise_rate: float = 0.0
     noise_definition: str | None = None
     train_size: int | None = None
@@ -118,9 +124,14 @@ class Setting(Strict):
     batch_size: int | None = None
     m: int | None = None
     augmentation: str | None = None
+    base: str | None = None
     lr: float | None = None
     weight_decay: float | None = None
+    schedule: str | None = None
+    label_smoothing: float | None = None
+    clip_norm: float | None = None
     rho: float | None = None
+    baseline_rho: float | None = None
     validation_labels: Literal["noisy", "clean"] | None = None
     result: Literal["last", "best-test"] = "last"
 
@@ -149,15 +160,19 @@ class Rule(Strict):
     """What is computed from a row's runs, and which side of it the claim is on.
 
     kind ``effect``: treatment minus baseline in ``metric`` lies on the claimed side (by ``at_least``).
-    kind ``no-effect``: that difference lies within the margin, or SAM is the worse one.
+    kind ``no-effect``: that difference lies within the margin.
+    kind ``no-benefit``: that difference lies within the margin, or the treatment is the worse one.
     kind ``ratio``: treatment over baseline equals ``target`` within the margin.
-    kind ``correlation``: Kendall's tau between ``metric`` and ``against`` over a row's methods, seed by seed.
-    kind ``early-stopping``: the gap at the validation-chosen epoch is less than half the gap at the last epoch.
+    kind ``correlation``: Kendall's tau between ``metric`` and ``against`` over a row's methods, each
+    the mean of its seeds.
+    kind ``early-stopping``: the gap at the validation-chosen epoch is less than half the gap at the last epoch, both to
+    one baseline: the better at the last epoch.
 
-    ``baseline``: ``better`` takes the table's better baseline, ``same-epochs`` the plain optimizer trained as long.
+    ``baseline``: ``better`` takes the better of the table's baselines (by early-stopped accuracy where ``metric`` is
+    early-stopped, else by the last epoch's), ``same-epochs`` the plain optimizer trained as long.
     """
 
-    kind: Literal["effect", "no-effect", "ratio", "correlation", "early-stopping"] = "effect"
+    kind: Literal["effect", "no-effect", "no-benefit", "ratio", "correlation", "early-stopping"] = "effect"
     metric: str = "test_accuracy"
     against: str | None = None
     treatment: MethodMatch = MethodMatch(ascent="sam")
@@ -176,7 +191,7 @@ class Rule(Strict):
             raise ValueError("'against' belongs to the kind correlation, which needs it")
         if (self.target is None) == (self.kind == "ratio"):
             raise ValueError("'target' belongs to the kind ratio, which needs it")
-        if self.kind in ("no-effect", "ratio") and self.margin is None:
+        if self.kind in SAMENESS and self.margin is None:
             raise ValueError(f"the kind {self.kind} needs a margin")
         return self
 

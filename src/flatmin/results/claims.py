@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +11,8 @@ import pandas as pd
 
 from flatmin.results.cells import select
 from flatmin.results.claim_spec import ClaimSpec
-from flatmin.results.contrasts import Contrast, contrast, correlation
-from flatmin.results.inputs import TableInfo
+from flatmin.results.contrasts import Contrast, Correlation, contrast, correlation
+from flatmin.results.inputs import RowKey, TableInfo
 from flatmin.results.matching import (
     FIDELITIES,
     Fidelity,
@@ -22,15 +23,26 @@ from flatmin.results.matching import (
     fidelity,
 )
 from flatmin.results.statistics import ALPHA, Interval, holm, mean_interval
-from flatmin.results.verdicts import Evidence, Verdict, counted, decide, direction_only, label, weigh
+from flatmin.results.verdicts import (
+    Evidence,
+    Verdict,
+    counted,
+    decide,
+    direction_only,
+    label,
+    weigh,
+    weigh_correlation,
+)
+from flatmin.results.wording import count
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A claim on one row.
 
-    ``measured`` is the interval as printed, in the rule's unit (treatment minus baseline, a ratio, or tau).
-    ``p_holm`` is set on the headline outcome of a primary claim, and its verdict rests on it.
+    ``measured`` is the interval as printed, in the rule's unit (treatment minus baseline, a ratio, or a tau, which has
+    none). ``p_holm`` is set on the headline outcome of a primary claim, and its verdict rests on it. ``unmeasured``
+    counts compared runs without a finite measurement. ``obstacle`` says what forbids a verdict, if anything does.
     """
 
     claim: ClaimSpec
@@ -47,8 +59,9 @@ class Outcome:
     departures: tuple[str, ...]
     diverged: int
     missing: int
+    unmeasured: int
     details: Mapping[str, float]
-    remark: str
+    obstacle: str
 
     @property
     def label(self) -> str:
@@ -56,11 +69,26 @@ class Outcome:
         return label(self.verdict, self.fidelity, general=self.claim.setting is None)
 
     @property
+    def undecided(self) -> bool:
+        """Whether the verdict leaves the claim open."""
+        return self.verdict in ("inconclusive", "direction unclear")
+
+    @property
     def more_seeds(self) -> int | None:
-        """How many seeds beyond ours would decide with 80% power, if the difference is as it looks now."""
+        """How many seeds beyond ours would decide with 80% power, if the difference is as it looks now.
+
+        None where seeds are not what is lacking, and where Holm's adjustment raised p: other claims set that level.
+        """
         needed = self.evidence.seeds_to_decide
-        undecided = self.verdict in ("inconclusive", "direction unclear")
-        return max(1, needed - self.measured.n) if undecided and needed is not None else None
+        adjusted = self.p_holm is not None and self.p_holm > self.evidence.p
+        if not self.undecided or self.obstacle or adjusted or needed is None:
+            return None
+        return needed - self.measured.n if needed > self.measured.n else None
+
+    @property
+    def remark(self) -> str:
+        """What bears on the verdict: the obstacle, else how it was reached."""
+        return self.obstacle or _remark(self)
 
 
 @dataclass(frozen=True)
@@ -76,9 +104,26 @@ class Judged:
         return self.outcomes[0] if self.outcomes else None
 
     @property
+    def general(self) -> bool:
+        """Whether this is a statement without a setting on several rows, of which none speaks for the others."""
+        return self.claim.setting is None and len(self.outcomes) > 1
+
+    @property
     def label(self) -> str:
-        """The headline's verdict as printed, or not-run."""
-        return self.headline.label if self.headline else "not-run"
+        """The headline's verdict as printed, the verdicts of all instances of a general claim, or not-run."""
+        if self.headline is None:
+            return "not-run"
+        return _instances(self.outcomes) if self.general else self.headline.label
+
+
+def _instances(outcomes: Sequence[Outcome]) -> str:
+    """ "reproduced in 1 of 2 instances (reduced), inconclusive in 1": every verdict, the headline's first."""
+    tally = Counter(outcome.verdict for outcome in outcomes)
+    (verdict, number), *others = tally.items()
+    text = f"{verdict} in {number} of {len(outcomes)} instances"
+    text += "".join(f", {verdict} in {number}" for verdict, number in others)
+    apart = sorted({outcome.fidelity for outcome in outcomes} - {"exact"}, key=FIDELITIES.index)
+    return f"{text} ({', '.join(apart)})" if apart else text
 
 
 def judge(claims: Sequence[ClaimSpec], runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> list[Judged]:
@@ -95,8 +140,8 @@ def judge(claims: Sequence[ClaimSpec], runs: pd.DataFrame, tables: Mapping[str, 
 
 def _adjust(judged: Judged, p: float) -> Judged:
     head = judged.outcomes[0]
-    verdict, remark = _verdict(head.claim, head.evidence, p, head.fidelity, head.details)
-    return Judged(judged.claim, (replace(head, p_holm=p, verdict=verdict, remark=remark), *judged.outcomes[1:]))
+    verdict = _verdict(head.claim, head.evidence, p, head.fidelity, head.obstacle)
+    return Judged(judged.claim, (replace(head, p_holm=p, verdict=verdict), *judged.outcomes[1:]))
 
 
 def _ranked(outcomes: list[Outcome]) -> list[Outcome]:
@@ -114,83 +159,104 @@ def _outcomes(claim: ClaimSpec, runs: pd.DataFrame, tables: Mapping[str, TableIn
     return found
 
 
-def _outcome(claim: ClaimSpec, table: TableInfo, key: tuple[str, str], runs: pd.DataFrame) -> Outcome | None:
+def _outcome(claim: ClaimSpec, table: TableInfo, key: RowKey, runs: pd.DataFrame) -> Outcome | None:
     """The claim on one row, or None where the row lacks a method that the rule needs or no seed pairs."""
     treatment = choose_treatment(runs, table, key, claim)
     if treatment is None:
         return None
     if claim.rule.kind == "correlation":
-        baseline, result = "", correlation(claim.rule, runs)
-        planned, used = len(table.seeds) * len(table.methods), len(runs)
-    else:
-        baseline = choose_baseline(runs, table, key, claim.rule, treatment) or ""
-        if not baseline or baseline == treatment:
+        found = correlation(claim.rule, runs)
+        if found is None:
             return None
-        result = contrast(claim.rule, runs, treatment, baseline)
-        planned, used = 2 * len(table.seeds), int(runs["method"].isin([treatment, baseline]).sum())
+        nothing = float("nan")
+        measured = Interval(found.tau, nothing, found.seeds, nothing)
+        return _weighed(claim, table, key, runs, (treatment, ""), found, measured, weigh_correlation(claim, found))
+    baseline = choose_baseline(runs, table, key, claim, treatment)
+    if not baseline or baseline == treatment:
+        return None
+    result = contrast(claim.rule, runs, treatment, baseline)
     if not len(result.values):
         return None
-    return _weighed(claim, table, key, runs, treatment, baseline, result, planned - used)
+    evidence = weigh(claim, result.oriented, diverged=result.diverged > 0)
+    return _weighed(claim, table, key, runs, (treatment, baseline), result, mean_interval(result.values), evidence)
 
 
 def _weighed(
     claim: ClaimSpec,
     table: TableInfo,
-    key: tuple[str, str],
+    key: RowKey,
     runs: pd.DataFrame,
-    treatment: str,
-    baseline: str,
-    result: Contrast,
-    missing: int,
+    compared: tuple[str, str],
+    result: Contrast | Correlation,
+    measured: Interval,
+    evidence: Evidence,
 ) -> Outcome:
-    evidence = weigh(claim, result.oriented, diverged=result.diverged > 0)
-    found = departures(claim, table, key, treatment, runs)
-    near = fidelity(found)
-    verdict, remark = _verdict(claim, evidence, evidence.p, near, result.details)
+    treatment, baseline = compared
+    everything = claim.rule.kind == "correlation"
+    methods = table.methods if everything else compared
+    found = departures(claim, table, key, treatment, baseline, runs)
+    near, obstacle = fidelity(found), _obstacle(claim, evidence, result)
     return Outcome(
         claim=claim,
         table=table.name,
         dataset=key[0],
         model=key[1],
-        treatment="all methods" if claim.rule.kind == "correlation" else treatment,
+        treatment="all methods" if everything else treatment,
         baseline=baseline,
-        measured=mean_interval(result.values),
+        measured=measured,
         evidence=evidence,
         p_holm=None,
-        verdict=verdict,
+        verdict=_verdict(claim, evidence, evidence.p, near, obstacle),
         fidelity=near,
         departures=tuple(departure.text for departure in found),
         diverged=result.diverged,
-        missing=missing,
+        missing=len(table.seeds) * len(methods) - int(runs["method"].isin(methods).sum()),
+        unmeasured=result.unmeasured,
         details=result.details,
-        remark=remark,
+        obstacle=obstacle,
     )
 
 
-def _verdict(
-    claim: ClaimSpec, evidence: Evidence, p: float, near: Fidelity, details: Mapping[str, float]
-) -> tuple[Verdict, str]:
-    """The verdict, cut down to a direction for a proxy, and a remark on what bears on it."""
-    verdict = decide(claim, evidence, p)
-    remark = _remark(claim, evidence)
-    if claim.rule.kind == "early-stopping" and not _has_a_gap(details):
-        verdict, remark = "inconclusive", "no last-epoch gap in the treatment's favour is shown, so nothing to explain"
-    return (direction_only(claim, verdict) if near == "proxy" else verdict), remark
+def _verdict(claim: ClaimSpec, evidence: Evidence, p: float, near: Fidelity, obstacle: str) -> Verdict:
+    """The verdict, cut down to a direction for a proxy."""
+    verdict: Verdict = "inconclusive" if obstacle else decide(claim, evidence, p)
+    return direction_only(claim, verdict) if near == "proxy" else verdict
+
+
+def _obstacle(claim: ClaimSpec, evidence: Evidence, result: Contrast | Correlation) -> str:
+    """Why the numbers must not decide, or nothing."""
+    if result.unmeasured:
+        names = " or ".join(name for name in (claim.rule.metric, claim.rule.against) if name).replace("_", " ")
+        return f"{count(result.unmeasured, 'run')} without a finite {names}: the others alone cannot decide"
+    if claim.rule.kind == "early-stopping" and not _has_a_gap(result.details):
+        return "no last-epoch gap in the treatment's favour is shown, so nothing to explain"
+    if evidence.test == "relabelling" and evidence.least_p >= ALPHA:
+        methods = count(int(result.details["methods"]), "method")
+        return (
+            f"the p of relabelling {methods} cannot fall below {evidence.least_p:.2g}, so this row cannot decide, "
+            "however many seeds it has: more methods would"
+        )
+    return ""
 
 
 def _has_a_gap(details: Mapping[str, float]) -> bool:
-    return details["last_epoch_gap"] > 0 and details.get("last_epoch_gap_p", 1.0) < ALPHA
+    return details["last_epoch_gap"] > 0 and details["last_epoch_gap_p"] < ALPHA
 
 
-def _remark(claim: ClaimSpec, evidence: Evidence) -> str:
+def _remark(outcome: Outcome) -> str:
+    claim, evidence = outcome.claim, outcome.evidence
     if counted(claim, evidence):
         return "the same for every seed: counted, not estimated"
+    if evidence.test == "relabelling":
+        return ""
     if evidence.interval.n < 2:
         return "one seed gives no interval: nothing can be decided"
     if evidence.test == "sign-flip":
-        least = 2 / 2**evidence.interval.n
-        floor = f"; with {evidence.interval.n} seeds its p cannot fall below {least:.2g}" if least > ALPHA else ""
-        return f"the sign-flip permutation test decided, as t cannot be trusted here{floor}"
-    if claim.published is not None and claim.rule.kind == "effect" and not claim.published.has_spread:
+        floor = f"; with {evidence.interval.n} seeds its p cannot fall below {evidence.least_p:.2g}"
+        return "the sign-flip permutation test decided, as t cannot be trusted here" + (
+            floor if evidence.least_p > ALPHA else ""
+        )
+    sized = claim.published is not None and claim.rule.kind == "effect" and outcome.fidelity != "proxy"
+    if sized and claim.published is not None and not claim.published.has_spread:
         return "published without a spread: its effect is taken as known but for rounding"
     return ""

@@ -16,7 +16,7 @@ from flatmin.results.blocks import EARLY, LAST, Layout, accuracy
 from flatmin.results.cells import PERCENT, Cell, Row, select
 from flatmin.results.statistics import ALPHA
 from flatmin.results.style import INK, Look, drawing, empty_figure, looks, svg_text
-from flatmin.results.wording import method_title
+from flatmin.results.wording import count, method_title
 
 CURVES = (("train_accuracy", "training accuracy (%)"), ("validation_accuracy", "validation accuracy (%)"))
 PANELS_ACROSS = 3
@@ -91,7 +91,7 @@ def forest(layouts: Sequence[Layout]) -> str:
             ax.set_yticks(range(len(cells)), [method_title(cell.method) for cell in cells])
             ax.set_ylim(len(cells) - 0.5, -0.5)
             prefix = f"{layout.table.name}: " if len(layouts) > 1 else ""
-            _label(ax, "", "", f"{prefix}{_title(row)}, against {method_title(str(row.baseline))}")
+            _label(ax, "", "", f"{prefix}{_title(row)}, against {_rivals(row)}")
         axes[-1].set_xlabel("accuracy difference (points); right of zero the method is better")
         figure.legend(handles=_epoch_keys(), loc="outside lower center", ncols=2)
         return svg_text(figure, title, "Filled markers are the last epoch, open ones the validation-chosen epoch.")
@@ -110,7 +110,8 @@ def against_cost(layout: Layout, runs: pd.DataFrame) -> str:
 
 
 def _scatter(layout: Layout, runs: pd.DataFrame, column: str, name: str, title: str) -> str:
-    own = runs[(runs["table"] == layout.table.name) & (runs[column] > 0) & np.isfinite(runs[column])]
+    known = runs[(runs["table"] == layout.table.name) & np.isfinite(runs[column])]
+    own = known[known[column] > 0]
     rows = [row for row in layout.cells if len(select(own, row.key))]
     if not rows:
         return empty_figure(title)
@@ -132,7 +133,9 @@ def _scatter(layout: Layout, runs: pd.DataFrame, column: str, name: str, title: 
                     alpha=0.85,
                 )
             _log_axis(ax)
-            _label(ax, name, "test accuracy (%)" if index % across == 0 else "", _title(row))
+            zeros = len(select(known, row.key)) - len(select(own, row.key))
+            left_out = f"\n{count(zeros, 'run')} at 0 or below left out" if zeros else ""
+            _label(ax, name + left_out, "test accuracy (%)" if index % across == 0 else "", _title(row))
         _legend(figure, style, lines=False)
         return svg_text(figure, title, "One marker per run; the last epoch's weights.")
 
@@ -204,6 +207,11 @@ def _epoch_keys() -> list[Line2D]:
 
 def _all_methods(layouts: Sequence[Layout]) -> list[str]:
     return list(dict.fromkeys(method for layout in layouts for method in layout.table.methods))
+
+
+def _rivals(row: Row) -> str:
+    last, early = (method_title(str(name)) for name in (row.baseline, row.early_baseline))
+    return last if early == last or row.early_baseline is None else f"{last} (early-stopped: {early})"
 
 
 def _title(row: Row) -> str:

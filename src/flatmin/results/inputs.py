@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -62,14 +62,16 @@ class RowInfo:
         noise_kind: ``none``, ``symmetric``, ``asymmetric`` or ``human``.
         noise_rate: Nominal fraction of training labels replaced, in [0, 1].
         noise_definition: ``any-class``, ``another-class`` or empty.
-        train_size: Training images drawn from the source; None means all of them.
+        train_size: Training images drawn from the source, validation part included; None means all of them.
+        source_images: Training images that the source has, if known.
+        validation_fraction: Part of the drawn images held out of training for validation.
         validation_labels: ``noisy`` or ``clean``.
         augmentation: ``none``, ``basic`` (flip and padded crop), or another name that the claims use.
-        batch_size: Images per step.
+        batch_size: Images per step; this and the next two are the first baseline's, where a method has none of its own.
         lr: Learning rate, or ``selected`` when it was chosen on validation data.
         weight_decay: Weight decay, or ``selected``.
         draw_fixed: Whether one draw of subset, split and noise serves all seeds.
-        parameters: Trainable parameters of the model, if known.
+        parameters: Parameters of the model, if known.
     """
 
     source: str
@@ -79,6 +81,8 @@ class RowInfo:
     noise_rate: float = 0.0
     noise_definition: str = ""
     train_size: int | None = None
+    source_images: int | None = None
+    validation_fraction: float = 0.0
     validation_labels: str = "noisy"
     augmentation: str = "none"
     batch_size: int | None = None
@@ -86,6 +90,12 @@ class RowInfo:
     weight_decay: float | Literal["selected"] | None = None
     draw_fixed: bool = False
     parameters: int | None = None
+
+    @property
+    def train_images(self) -> int | None:
+        """Images that a run trains on: those drawn, without the validation part."""
+        drawn = self.train_size if self.train_size is not None else self.source_images
+        return None if drawn is None else drawn - round(drawn * self.validation_fraction)
 
     @property
     def title(self) -> str:
@@ -98,20 +108,24 @@ class RowInfo:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a method does, beyond the columns of ``runs``: its own ``epochs``, and ``m``, the images per ascent.
+    """What a method does, beyond the columns of ``runs``.
 
-    ``m`` None means that the ascent sees the whole batch.
+    ``epochs`` are its own; ``m``, the images per ascent, is None where the ascent sees the whole batch. ``training``
+    holds the settings that it was trained with, by the names of ``params.yaml`` (``augmentation`` as one word).
+    ``edge`` names, by row, what selection chose at the edge of its grid.
     """
 
     epochs: int | None = None
     m: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    edge: Mapping[RowKey, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TableInfo:
     """One table of the study as planned.
 
-    ``baseline`` names the methods of which the better (by mean last-epoch accuracy, per row) is what the others are
+    ``baseline`` names the methods of which the better (by mean test accuracy, per row and epoch) is what the others are
     compared with; the first of them is the unit of the gradient counts. ``notes`` are printed with their row;
     ``departures`` too, and they count against the row's fidelity to any published setting. ``metric`` is what the
     printed table shows; the csv has both.
@@ -141,6 +155,16 @@ class TableInfo:
         if own is not None:
             return own
         return self.rows[row].epochs if row in self.rows else None
+
+    def training_of(self, row: RowKey, method: str) -> dict[str, Any]:
+        """The training settings of ``method`` in ``row``: its own, over those of the row."""
+        info = self.rows[row]
+        shared = {name: getattr(info, name) for name in ("batch_size", "augmentation", "lr", "weight_decay")}
+        return {**shared, **self.method_info.get(method, MethodInfo()).training}
+
+    def edge_of(self, row: RowKey, method: str) -> Sequence[str]:
+        """What selection chose for ``method`` in ``row`` at the edge of its grid."""
+        return self.method_info.get(method, MethodInfo()).edge.get(row, ())
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from flatmin.results.cells import better
-from flatmin.results.claim_spec import Admissible, ClaimSpec, MethodMatch, Rule, Setting
+from flatmin.results.claim_spec import Admissible, ClaimSpec, MethodMatch, Setting
 from flatmin.results.inputs import MethodInfo, RowInfo, RowKey, TableInfo
 
 Fidelity = Literal["exact", "same-data", "reduced", "proxy"]
 FIDELITIES: tuple[Fidelity, ...] = ("exact", "same-data", "reduced", "proxy")
 """From the nearest to the published setting to the farthest."""
 
+LEAST_HELD_OUT = 0.1
+"""A validation part up to this size does not make a training set a cut one."""
+
+MAY_BE_UNKNOWN = ("schedule", "label_smoothing", "clip_norm")
+"""Settings that only a caller with the whole training section gives; without it they are not compared."""
+
 
 @dataclass(frozen=True)
 class Departure:
-    """One way in which our setting differs, in words, and the best fidelity that it still allows."""
+    """One way in which our setting differs, in words, and the best fidelity that it still allows (maybe ``exact``)."""
 
     text: str
     fidelity: Fidelity
@@ -55,29 +61,23 @@ def matching_methods(runs: pd.DataFrame, table: TableInfo, match: MethodMatch) -
 
 
 def choose_treatment(runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec) -> str | None:
-    """The method of a row that the claim is about, chosen by its setting alone and never by its result.
-
-    Fewest departures from the published setting first, then the rho nearest to the published one, then a tuned rho,
-    then table order.
-    """
+    """The method of a row that the claim is about, chosen by its setting alone and never by its result."""
     candidates = matching_methods(runs, table, claim.rule.treatment)
-    rho = claim.setting.rho if claim.setting else None
-
-    def distance(method: str) -> tuple[int, float, bool, int]:
-        own = float(runs.loc[runs["method"] == method, "rho"].median())
-        gap = abs(math.log(own / rho)) if rho and own > 0 else 0.0
-        untuned = not (runs.loc[runs["method"] == method, "tuned"] == "selected").any()
-        return (len(departures(claim, table, key, method, runs)), gap, untuned, table.methods.index(method))
-
-    return min(candidates, key=distance, default=None)
+    return _nearest(candidates, runs, table, key, claim, claim.setting.rho if claim.setting else None)
 
 
-def choose_baseline(runs: pd.DataFrame, table: TableInfo, key: RowKey, rule: Rule, treatment: str) -> str | None:
-    """The method that the treatment is compared with, or None if the row has none."""
+def choose_baseline(runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec, treatment: str) -> str | None:
+    """The method that the treatment is compared with, or None if the row has none.
+
+    One that is named by what it does is chosen as the treatment is; ``better`` looks at test accuracy, as the paper
+    does, which works against the treatment.
+    """
+    rule = claim.rule
     if isinstance(rule.baseline, MethodMatch):
-        return next(iter(matching_methods(runs, table, rule.baseline)), None)
+        candidates = matching_methods(runs, table, rule.baseline)
+        return _nearest(candidates, runs, table, key, claim, claim.setting.baseline_rho if claim.setting else None)
     if rule.baseline == "better":
-        return better(runs, table.baseline)
+        return better(runs, table.baseline, f"{'early_' if rule.metric.startswith('early_') else ''}test_accuracy")
     base = runs.loc[runs["method"] == treatment, "base"]
     plain = runs[(runs["ascent"] == "none") & runs["base"].isin(base)]
     epochs = table.epochs_of(key, treatment)
@@ -85,39 +85,71 @@ def choose_baseline(runs: pd.DataFrame, table: TableInfo, key: RowKey, rule: Rul
     return same[0] if same else None
 
 
-def departures(claim: ClaimSpec, table: TableInfo, key: RowKey, treatment: str, runs: pd.DataFrame) -> list[Departure]:
-    """Every stated property of the published setting that the row does not share.
+def _nearest(
+    candidates: list[str], runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec, rho: float | None
+) -> str | None:
+    """Fewest departures from the published training first, then the nearest rho, a tuned rho, table order."""
 
-    A general statement (without a setting) is tested on instances: only a cut training set sets a row apart from it.
+    def distance(method: str) -> tuple[int, float, bool, int]:
+        own = _rho(runs, method)
+        gap = abs(math.log(own / rho)) if rho and own > 0 else 0.0
+        found = list(_method(claim.setting, table, key, method, runs, rho)) if claim.setting else []
+        return (len(found), gap, not _tuned(runs, method), table.methods.index(method))
+
+    return min(candidates, key=distance, default=None)
+
+
+def departures(
+    claim: ClaimSpec, table: TableInfo, key: RowKey, treatment: str, baseline: str, runs: pd.DataFrame
+) -> list[Departure]:
+    """Every stated property of the published setting that the row does not share, and every unequal comparison.
+
+    A general statement (without a setting) is tested on instances: what sets a row apart from it is a cut training set,
+    training of treatment and baseline that is not the same, and a rho at the edge of its grid.
     """
     row = table.rows[key]
-    found = list(_size(row, claim.setting.train_size if claim.setting else None))
+    found = list(_size(row, claim.setting))
     if claim.setting is not None:
         found += _data(row, claim.setting)
-        found += _training(row, claim.setting, table.epochs_of(key, treatment) or row.epochs)
-        found += _method(row, claim.setting, table, key, treatment, runs)
+        found += _method(claim.setting, table, key, treatment, runs, claim.setting.rho)
         found += _protocol(claim, claim.setting, table, key)
+    if claim.rule.kind != "correlation":
+        found += _comparison(claim.setting, table, key, treatment, baseline, runs)
     found += [Departure(text, "same-data") for text in table.departures.get(key, ())]
     return found
 
 
 def fidelity(found: list[Departure]) -> Fidelity:
-    """The farthest fidelity among the departures; ``exact`` without any."""
+    """The farthest fidelity among the departures; ``exact`` without any that counts."""
     return max((d.fidelity for d in found), key=FIDELITIES.index, default="exact")
 
 
-def _size(row: RowInfo, published: int | None) -> Iterator[Departure]:
-    if row.train_size != published:
-        ours = "all" if row.train_size is None else f"{row.train_size:,}"
-        theirs = "all" if published is None else f"{published:,}"
-        yield Departure(f"{ours} training images instead of {theirs}", "reduced")
+def _size(row: RowInfo, setting: Setting | None) -> Iterator[Departure]:
+    """A cut training set. Holding out up to a tenth is printed and does not count: whether the papers did is open."""
+    held_out = row.validation_fraction
+    published = setting.train_size if setting and setting.train_size is not None else row.source_images
+    drawn = row.train_size if row.train_size is not None else row.source_images
+    cut = drawn != published and not (published is None and row.train_size is None)
+    if not cut and not held_out:
+        return
+    ours = "an unknown number of" if row.train_images is None else f"{row.train_images:,}"
+    said = f"{held_out:.0%} held out for validation"
+    text = f"{ours} of {published:,} training images" if published else f"{ours} training images instead of all"
+    if not cut and held_out <= LEAST_HELD_OUT:
+        open_question = "; the paper does not say whether its final runs did" if setting else ""
+        yield Departure(f"{text} ({said}{open_question})", "exact")
+    else:
+        yield Departure(f"{text} ({said})" if held_out else text, "reduced")
 
 
 def _data(row: RowInfo, setting: Setting) -> Iterator[Departure]:
     if setting.sources and row.source not in setting.sources:
         yield Departure(f"data {row.source} instead of {' or '.join(setting.sources)}", "proxy")
-    if row.noise_kind != setting.noise_kind or not math.isclose(row.noise_rate, setting.noise_rate, abs_tol=1e-9):
+    kind_differs = setting.noise_kind is not None and row.noise_kind != setting.noise_kind
+    if kind_differs or not math.isclose(row.noise_rate, setting.noise_rate, abs_tol=1e-9):
         yield Departure(f"label noise {_noise(row)} instead of {_noise(setting)}", "proxy")
+    elif setting.noise_kind is None:
+        yield Departure(f"label noise {_noise(row)} (the source does not name the kind)", "same-data")
     if setting.noise_definition and row.noise_definition != setting.noise_definition:
         yield Departure(f"noise drawn over {row.noise_definition} instead of {setting.noise_definition}", "same-data")
     if setting.validation_labels and row.validation_labels != setting.validation_labels:
@@ -127,40 +159,61 @@ def _data(row: RowInfo, setting: Setting) -> Iterator[Departure]:
 
 
 def _noise(of: RowInfo | Setting) -> str:
-    return "none" if of.noise_kind == "none" else f"{of.noise_kind} {of.noise_rate:.0%}"
+    return "none" if of.noise_kind == "none" else f"{of.noise_kind or 'of'} {of.noise_rate:.0%}"
 
 
-def _training(row: RowInfo, setting: Setting, epochs: int) -> Iterator[Departure]:
+def _method(
+    setting: Setting, table: TableInfo, key: RowKey, method: str, runs: pd.DataFrame, rho: float | None
+) -> Iterator[Departure]:
+    """How a method differs from the published one: network, epochs, training, images per ascent, rho."""
+    row, training = table.rows[key], table.training_of(key, method)
     if setting.model and row.model not in setting.model_names:
         yield Departure(f"model {row.model} instead of {setting.model}", "same-data")
+    epochs = table.epochs_of(key, method) or row.epochs
     if setting.epochs is not None and epochs != setting.epochs:
         yield Departure(
             f"{epochs} epochs instead of {setting.epochs}", "reduced" if epochs < setting.epochs else "same-data"
         )
-    for name in ("batch_size", "augmentation"):
-        ours, theirs = getattr(row, name), getattr(setting, name)
-        if theirs is not None and ours != theirs:
-            shown = "unknown" if ours is None else ours
-            yield Departure(f"{name.replace('_', ' ')} {shown} instead of {theirs}", "same-data")
-    for name in ("lr", "weight_decay"):
-        ours, theirs = getattr(row, name), getattr(setting, name)
-        if theirs is None or ours == "selected" or (ours is not None and math.isclose(ours, theirs)):
-            continue  # chosen on validation data is how the papers came by their value
-        shown = "unknown" if ours is None else f"{ours:g}"
-        yield Departure(f"{name.replace('_', ' ')} {shown} instead of {theirs:g}", "same-data")
-
-
-def _method(
-    row: RowInfo, setting: Setting, table: TableInfo, key: RowKey, treatment: str, runs: pd.DataFrame
-) -> Iterator[Departure]:
-    m = table.method_info.get(treatment, MethodInfo()).m or row.batch_size
+    yield from _training(setting, {**training, "base": _base(runs, method)})
+    m = table.method_info.get(method, MethodInfo()).m or training["batch_size"]
     if setting.m is not None and m != setting.m:
         yield Departure(f"ascent over m = {m or 'unknown'} images instead of {setting.m}", "same-data")
-    own = runs[runs["method"] == treatment]
-    if setting.rho is not None and len(own) and not (own["tuned"] == "selected").all():
-        rho = float(own["rho"].median())
-        if not math.isclose(rho, setting.rho):
-            yield Departure(f"rho {rho:g}, not tuned, instead of {setting.rho:g}", "same-data")
+    if rho is not None and not _tuned(runs, method) and not math.isclose(_rho(runs, method), rho):
+        yield Departure(f"rho {_rho(runs, method):g}, not tuned, instead of {rho:g}", "same-data")
+
+
+def _training(setting: Setting, training: Mapping[str, Any]) -> Iterator[Departure]:
+    for name in ("base", "batch_size", "augmentation", "schedule", "label_smoothing", "clip_norm"):
+        theirs, missing = getattr(setting, name), "none" if name in MAY_BE_UNKNOWN else "unknown"
+        if theirs is not None and training.get(name, theirs if name in MAY_BE_UNKNOWN else None) != theirs:
+            yield Departure(
+                f"{_words(name)} {_shown(training.get(name), missing)} instead of {_shown(theirs)}", "same-data"
+            )
+    for name in ("lr", "weight_decay"):
+        ours, theirs = training[name], getattr(setting, name)
+        if theirs is None or ours == "selected" or (ours is not None and math.isclose(ours, theirs)):
+            continue  # chosen on validation data is how the papers came by their value
+        yield Departure(f"{_words(name)} {_shown(ours, 'unknown')} instead of {theirs:g}", "same-data")
+
+
+def _comparison(
+    setting: Setting | None, table: TableInfo, key: RowKey, treatment: str, baseline: str, runs: pd.DataFrame
+) -> Iterator[Departure]:
+    """What treatment and baseline do not share beyond ascent and epochs, and what their selection leaves open."""
+    ours, theirs = ({**table.training_of(key, method), "base": _base(runs, method)} for method in (treatment, baseline))
+    for name in ours:
+        if name != "epochs" and ours[name] != theirs.get(name):
+            text = f"{_words(name)} {_shown(ours[name])} for {treatment} but {_shown(theirs.get(name))} for {baseline}"
+            yield Departure(text, "same-data")
+    published = setting.baseline_rho if setting else None
+    if _rho(runs, baseline) > 0 and not _tuned(runs, baseline):
+        rho = _rho(runs, baseline)
+        if published is None or not math.isclose(rho, published):
+            instead = f" instead of {published:g}" if published is not None else ""
+            yield Departure(f"rho {rho:g} of the baseline {baseline}, not tuned,{instead}".rstrip(","), "same-data")
+    for method in (treatment, baseline):
+        for name in table.edge_of(key, method):
+            yield Departure(f"{_words(name)} of {method} at the edge of its grid", "same-data")
 
 
 def _protocol(claim: ClaimSpec, setting: Setting, table: TableInfo, key: RowKey) -> Iterator[Departure]:
@@ -170,3 +223,23 @@ def _protocol(claim: ClaimSpec, setting: Setting, table: TableInfo, key: RowKey)
     if claim.rule.baseline == "better" and setting.baseline_epochs and longest < setting.baseline_epochs:
         text = f"baseline trained for {longest} epochs at most instead of {setting.baseline_epochs}"
         yield Departure(text, "same-data")
+
+
+def _rho(runs: pd.DataFrame, method: str) -> float:
+    return float(runs.loc[runs["method"] == method, "rho"].median())
+
+
+def _tuned(runs: pd.DataFrame, method: str) -> bool:
+    return bool((runs.loc[runs["method"] == method, "tuned"] == "selected").all())
+
+
+def _base(runs: pd.DataFrame, method: str) -> str:
+    return " and ".join(sorted(set(runs.loc[runs["method"] == method, "base"])))
+
+
+def _words(name: str) -> str:
+    return "base optimizer" if name == "base" else name.replace("_", " ")
+
+
+def _shown(value: object, nothing: str = "none") -> str:
+    return nothing if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,8 +15,10 @@ from flatmin.results import figures
 from flatmin.results.answers import Answer, answers
 from flatmin.results.blocks import Layout, layout
 from flatmin.results.claim_files import (
+    EXPLORATORY,
     FIDELITY_WORDS,
     VERDICT_WORDS,
+    coverage_text,
     facts,
     measured_text,
     published_text,
@@ -107,6 +109,8 @@ def report(
             tables=[_view(laid, finished, drawn) for laid in layouts],
             forest=_figure(drawn, "differences"),
             judged=[_claim_view(j) for j in judged if j.outcomes],
+            coverage=coverage_text(judged),
+            exploratory=EXPLORATORY,
             not_run=[j.claim for j in judged if not j.outcomes],
             verdict_words=VERDICT_WORDS,
             fidelity_words=FIDELITY_WORDS,
@@ -197,8 +201,8 @@ def _draw(
         )
     drawn["differences"] = (
         figures.forest(layouts),
-        "Paired accuracy differences from the better baseline with 95% intervals; filled: last epoch, open: "
-        "early-stopped.",
+        "Paired accuracy differences from the better baseline (better at that epoch) with 95% intervals; filled: last "
+        "epoch, open: early-stopped.",
     )
     return drawn
 
@@ -219,10 +223,12 @@ def _figure(drawn: Mapping[str, tuple[str, str]], name: str) -> FigureView:
 
 def _claim_view(judged: Judged) -> dict[str, object]:
     head = judged.outcomes[0]
+    spoken = judged.outcomes if judged.general else judged.outcomes[:1]
+    tones = {TONES.get(outcome.verdict, "neutral") for outcome in spoken}
     return {
         "claim": judged.claim,
         "label": judged.label,
-        "tone": TONES.get(head.verdict, "neutral"),
+        "tone": tones.pop() if len(tones) == 1 else "neutral",
         "proxy": head.fidelity == "proxy",
         "published": published_text(judged.claim),
         "outcomes": [

@@ -7,6 +7,8 @@ where all differences are equal so that t is undefined, the sign-flip permutatio
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,12 +22,15 @@ ALPHA = 0.05
 EXACT_UP_TO = 12
 """Sign flips are enumerated up to this many seeds (4,096 patterns) and drawn with a fixed seed beyond."""
 
+RELABELLED_UP_TO = 8
+"""Relabelings of a rank correlation are enumerated up to this many items (40,320) and drawn beyond."""
+
 MOST_SEEDS = 1000
 """No forecast of the number of seeds goes beyond this."""
 
 Alternative = Literal["two-sided", "less", "greater"]
 SpreadKind = Literal["ci95", "ci95-below", "std", "unknown"]
-Test = Literal["t", "sign-flip", "none"]
+Test = Literal["t", "sign-flip", "relabelling", "none"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,30 @@ def sign_flip(values: Sequence[float] | np.ndarray, alternative: Alternative = "
     return float(result.pvalue)
 
 
+def relabelling_p(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
+    """Permutation p, two-sided, of no association in Kendall's sense: ``y`` might have gone with any order of ``x``.
+
+    Exact over all k! orders for k <= 8, where it cannot fall below `least_relabelling_p`. Ties are kept as they are, so
+    comparing the sums of concordances compares tau-b.
+    """
+    a, b = (np.sign(np.subtract.outer(np.asarray(v, dtype=float), np.asarray(v, dtype=float))) for v in (x, y))
+    k = len(a)
+    if k < 2:
+        return float("nan")
+    observed = abs(np.sum(a * b))
+    if k <= RELABELLED_UP_TO:
+        sums = [abs(np.sum(a * b[np.ix_(order, order)])) for order in itertools.permutations(range(k))]
+        return float(np.mean(np.asarray(sums) >= observed))
+    rng = np.random.default_rng(0)
+    drawn = [abs(np.sum(a * b[np.ix_(order, order)])) for order in (rng.permutation(k) for _ in range(9_999))]
+    return float((1 + np.sum(np.asarray(drawn) >= observed)) / 10_000)
+
+
+def least_relabelling_p(k: int) -> float:
+    """The smallest two-sided p that relabelling ``k`` items can give: 2 / k!, 1/12 for four."""
+    return min(1.0, 2 / math.factorial(k))
+
+
 def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float, *, diverged: bool = False) -> float:
     """Two one-sided tests (TOST): the p that the mean lies outside (-margin, margin). Small means equivalent to zero.
 
@@ -195,8 +224,10 @@ def equivalence_power(effect: float, sd: float, margin: float, n: int) -> float:
     return max(0.0, float(low + high - 1))
 
 
-def seeds_to_decide(ours: Interval, margin: float | None, power: float = 0.8) -> int | None:
-    """Total seeds at which the difference, or its equivalence to zero within ``margin``, shows with ``power``.
+def seeds_to_decide(ours: Interval, margin: float | None, power: float = 0.8, *, threshold: float = 0.0) -> int | None:
+    """Total seeds at which the mean differs from ``threshold``, or is equivalent to zero within ``margin``.
+
+    Either shows there with ``power``.
 
     It takes our own mean and deviation as the truth, so it is a rough guide. None: below two seeds nothing is known of
     the deviation, and beyond `MOST_SEEDS` no number is worth printing.
@@ -206,7 +237,7 @@ def seeds_to_decide(ours: Interval, margin: float | None, power: float = 0.8) ->
     within = margin is not None and abs(ours.mean) < margin
 
     def decides(n: int) -> bool:
-        if t_test_power(ours.mean, ours.sd, n) >= power:
+        if t_test_power(ours.mean - threshold, ours.sd, n) >= power:
             return True
         return within and margin is not None and equivalence_power(ours.mean, ours.sd, margin, n) >= power
 

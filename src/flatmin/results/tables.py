@@ -127,6 +127,7 @@ def _tidy_line(table: TableInfo, row: Row, cell: Cell) -> dict[str, Any]:
         line |= _spread(f"{name}_percent" if fraction else name, interval)
     line["relative_gradients"] = cell.relative_gradients
     line["baseline"] = row.baseline
+    line["early_baseline"] = row.early_baseline
     line |= _difference("difference", cell.difference)
     return line | _difference("early_difference", cell.early_difference)
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from flatmin.results.claim_spec import ClaimSpec
+from flatmin.results.claim_spec import SAMENESS, ClaimSpec
+from flatmin.results.contrasts import Correlation
 from flatmin.results.matching import Fidelity
 from flatmin.results.statistics import (
     ALPHA,
@@ -16,7 +17,9 @@ from flatmin.results.statistics import (
     against_published,
     difference_p,
     equivalence_p,
+    least_relabelling_p,
     mean_interval,
+    relabelling_p,
     seeds_to_decide,
 )
 
@@ -39,9 +42,10 @@ AGREE = ("reproduced", "reproduced-smaller", "reproduced-larger")
 class Evidence:
     """What the runs say about a claim.
 
-    ``values`` (one per seed) are oriented: above zero is the claimed side (for ``no-effect`` and ``ratio``: the
-    distance from what is claimed). ``p`` is that their mean is ``at_least``; ``equivalence`` that it lies outside the
-    margin; ``size`` that it equals the published effect (NaN where nothing was published or below two seeds).
+    ``values`` (one per seed; for a correlation the one tau) are oriented: above zero is the claimed side (for claims of
+    sameness: the distance from what is claimed). ``p`` is that their mean is ``at_least``; ``equivalence`` that it lies
+    outside the margin; ``size`` that it equals the published effect (NaN where nothing was published, below two seeds,
+    and where a run diverged). ``least_p`` is the smallest p that a permutation test could have given.
     """
 
     values: tuple[float, ...]
@@ -51,26 +55,43 @@ class Evidence:
     equivalence: float
     size: float
     seeds_to_decide: int | None
+    least_p: float = 0.0
 
 
 def weigh(claim: ClaimSpec, values: np.ndarray, *, diverged: bool) -> Evidence:
     """Run the tests that the verdict rule needs on oriented ``values``."""
     interval = mean_interval(values)
-    p, test = difference_p(values - claim.rule.at_least, diverged=diverged)
-    margin = claim.margin
+    threshold, margin = claim.rule.at_least, claim.margin
+    p, test = difference_p(values - threshold, diverged=diverged)
     equivalence = equivalence_p(values, margin, diverged=diverged) if margin else float("nan")
     size = float("nan")
-    if claim.published is not None and claim.rule.kind == "effect":
+    if claim.published is not None and claim.rule.kind == "effect" and not diverged:
         published = claim.published
         size = against_published(interval, claim.rule.sign * published.effect, published.standard_error, published.runs)
-    shifted = Interval(interval.mean - claim.rule.at_least, interval.half_width, interval.n, interval.sd)
-    needed = None if diverged else seeds_to_decide(shifted, margin)
-    return Evidence(tuple(map(float, values)), interval, p, test, equivalence, size, needed)
+    needed = None if diverged else seeds_to_decide(interval, margin, threshold=threshold)
+    least = 2 / 2**interval.n if test == "sign-flip" else 0.0
+    return Evidence(tuple(map(float, values)), interval, p, test, equivalence, size, needed, least)
+
+
+def weigh_correlation(claim: ClaimSpec, found: Correlation) -> Evidence:
+    """Test a rank correlation over methods by relabelling them, which takes no method for more than one."""
+    tau = claim.rule.sign * found.tau
+    nothing = float("nan")
+    return Evidence(
+        values=(tau,),
+        interval=Interval(tau, nothing, found.seeds, nothing),
+        p=relabelling_p(found.first, found.second),
+        test="relabelling",
+        equivalence=nothing,
+        size=nothing,
+        seeds_to_decide=None,
+        least_p=least_relabelling_p(len(found.first)),
+    )
 
 
 def decide(claim: ClaimSpec, evidence: Evidence, p: float) -> Verdict:
     """Apply the rule; ``p`` is the evidence's own p, or that p after Holm's adjustment. NaN decides nothing."""
-    if claim.rule.kind in ("no-effect", "ratio"):
+    if claim.rule.kind in SAMENESS:
         return _decide_sameness(claim, evidence, p)
     return _decide_side(claim, evidence, p)
 
@@ -79,11 +100,10 @@ def _decide_side(claim: ClaimSpec, evidence: Evidence, p: float) -> Verdict:
     threshold = claim.rule.at_least
     if p < ALPHA and evidence.interval.mean > threshold:
         return _sized(claim, evidence)
-    if p < ALPHA and threshold == 0:
-        return "reversed"
-    if p < ALPHA or evidence.equivalence < ALPHA:
-        return "not-reproduced"
-    return "inconclusive"
+    if p < ALPHA:
+        return "not-reproduced" if threshold else "reversed"
+    no_difference = not evidence.p < ALPHA  # what only Holm's adjustment made insignificant is no absence of an effect
+    return "not-reproduced" if no_difference and evidence.equivalence < ALPHA else "inconclusive"
 
 
 def _sized(claim: ClaimSpec, evidence: Evidence) -> Verdict:
@@ -100,7 +120,7 @@ def _decide_sameness(claim: ClaimSpec, evidence: Evidence, p: float) -> Verdict:
         return "reproduced"
     if not p < ALPHA:
         return "inconclusive"
-    harmful = claim.rule.kind == "no-effect" and evidence.interval.mean < 0
+    harmful = claim.rule.kind == "no-benefit" and evidence.interval.mean < 0
     return "reproduced" if harmful else "not-reproduced"
 
 
@@ -124,5 +144,6 @@ def label(verdict: Verdict, fidelity: Fidelity, *, general: bool) -> str:
 
     A ``general`` statement (one without a setting) is never settled by a row: its verdict is that of an instance.
     """
-    qualified = fidelity if fidelity != "exact" else "in this instance" if general else ""
+    said = [fidelity] if fidelity != "exact" else []
+    qualified = ", ".join([*said, *(["in this instance"] if general else [])])
     return f"{verdict} ({qualified})" if qualified else verdict

@@ -14,11 +14,19 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def signed(value: float) -> str:
-    """A signed number: two decimals, or two significant digits where that would print a zero."""
-    if math.isnan(value):
-        return "n/a"
-    return f"{value:+.2g}" if 0 < abs(value) < 0.005 else f"{value:+.2f}"
+def signed(value: float, decimals: int = 2) -> str:
+    """A signed number."""
+    return "n/a" if math.isnan(value) else f"{value:+.{decimals}f}"
+
+
+def decimals_of(interval: Interval) -> int:
+    """Decimals for a mean and both ends of its interval: two, or as many as show the half-width.
+
+    Without a half-width, as many as show the mean.
+    """
+    known = not math.isnan(interval.half_width) and interval.half_width > 0
+    size = interval.half_width if known else abs(interval.mean)
+    return 2 if not size or math.isnan(size) else min(9, max(2, -math.floor(math.log10(size)) + (not known)))
 
 
 def p_value(p: float) -> str:
