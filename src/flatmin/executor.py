@@ -20,9 +20,18 @@ from flatmin.errors import FlatminError
 from flatmin.work import KINDS, perform
 from flatmin.workplace import Workplace
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""One thread per worker: the largest lever on a CPU (spinning threads of two workers starve each other), and the
-condition of equal bits, because a sum over two threads rounds differently."""
+WORKER_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**32)),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+"""What a local worker starts with.
+
+One thread: the largest lever on a CPU, where the spinning threads of two workers starve each other, and the condition of
+equal bits, because a sum over two threads rounds differently. And memory that a step has used stays with the process
+for the next step: by Dask's default it goes back to the system every time, and the page faults of fetching it again cost
+a convolutional network a third of its speed (``benchmarks/worker_memory.py``).
+"""
 
 
 class SchedulerError(FlatminError):
@@ -152,7 +161,7 @@ def _client(scheduler: str, jobs: int) -> Iterator[Any]:
             address = stack.enter_context(_slurm_cluster(jobs))
         else:
             # set before the workers start: torch reads them when it is imported
-            environment = {**dask.config.get("distributed.nanny.pre-spawn-environ"), **ONE_THREAD}
+            environment = {**dask.config.get("distributed.nanny.pre-spawn-environ"), **WORKER_ENVIRONMENT}
             stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": environment}))
             stack.enter_context(dask.config.set({"logging.distributed": "error"}))
             address = stack.enter_context(

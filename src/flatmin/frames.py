@@ -59,7 +59,7 @@ def _line(run: KeyedRun, seen: Mapping[str, Any], names: Sequence[str]) -> dict[
 
 
 def histories(runs: Sequence[KeyedRun], workspace: Workspace) -> dict[str, pd.DataFrame]:
-    """Return the learning curves of the runs that have one, by run id; one that diverged in its first epoch has none."""
+    """Return the learning curves by run id; a run that diverged in its first epoch has none."""
     paths = {run.id: workspace.runs(run.plan.table) / run.id / "history.csv" for run in runs}
     rows = {run_id: read_history(path) for run_id, path in paths.items() if path.exists()}
     return {run_id: pd.DataFrame(curve).astype(float) for run_id, curve in rows.items() if curve}
