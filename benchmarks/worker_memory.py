@@ -2,9 +2,9 @@
 
     python benchmarks/worker_memory.py
 
-Every setting runs in a process of its own, in turn, three times; compare the ratios, not machines. On two cores of an AMD
-EPYC (Zen 4) with torch 2.14.1 flatmin's setting trained 1.59 to 1.72 times as many images per second as Dask's default
-(4,720 to 4,972 against 2,884 to 2,984 image gradients), with some hundred page faults in place of 1.1 million.
+Every setting runs in a process of its own, in turn, three times; compare the ratios, not machines. On two cores of an
+AMD EPYC (Zen 4) with torch 2.14.1 flatmin's setting trained 1.59 to 1.72 times as many images per second as Dask's
+default (4,720 to 4,972 against 2,884 to 2,984 image gradients), with some hundred page faults in place of 1.1 million.
 """
 
 from __future__ import annotations

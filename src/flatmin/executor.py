@@ -27,10 +27,10 @@ WORKER_ENVIRONMENT = {
 }
 """What a local worker starts with.
 
-One thread: the largest lever on a CPU, where the spinning threads of two workers starve each other, and the condition of
-equal bits, because a sum over two threads rounds differently. And memory that a step has used stays with the process
-for the next step: by Dask's default it goes back to the system every time, and the page faults of fetching it again cost
-a convolutional network a third of its speed (``benchmarks/worker_memory.py``).
+One thread: the largest lever on a CPU, where the spinning threads of two workers starve each other, and the condition
+of equal bits, because a sum over two threads rounds differently. And memory that a step has used stays with the process
+for the next step: by Dask's default it goes back to the system every time, and the page faults of fetching it again
+cost a convolutional network a third of its speed (``benchmarks/worker_memory.py``).
 """
 
 
