@@ -122,6 +122,15 @@ def test_the_lock_is_free_after_the_block(tmp_path: Path) -> None:
         pass
 
 
+@pytest.fixture
+def not_under_nohup() -> Iterator[None]:
+    """The tests themselves may run under nohup, which a driver takes at its word."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("not_under_nohup")
 def test_the_holder_signs_with_its_process_and_its_launcher(tmp_path: Path) -> None:
     with driver_lock(tmp_path, "evaluate quick"):
         signed = json.loads((tmp_path / "driver.lock").read_text())

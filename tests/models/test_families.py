@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 import flatmin.models  # noqa: F401
+from flatmin.catalogue import models as own_models
 from flatmin.models.cifar_resnet import OptionAShortcut
 from flatmin.models.classifier import ConvClassifier
-from flatmin.models.registry import own_names
 from flatmin.models.wide_resnet import PreActivationBlock
 
 SMALL = ["cifar_cnn", "cifar_resnet8", "cifar_resnet20", "mlp", "wrn16_4"]
@@ -94,7 +94,7 @@ def test_forward_backward_and_head(name: str, channels: int, size: int, classes:
     assert model(images).shape == (4, model.num_features)
 
 
-@pytest.mark.parametrize("name", own_names())
+@pytest.mark.parametrize("name", sorted(own_models()))
 def test_default_cfg_names_real_layers_and_no_weights(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name)

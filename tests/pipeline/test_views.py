@@ -16,7 +16,7 @@ def test_mlflow_holds_one_run_per_key_and_is_rebuilt_from_records(reproduced: St
         client = MlflowClient(f"sqlite:///{reproduced.root}/mlflow.db")
         runs = client.search_runs([client.get_experiment_by_name("flatmin").experiment_id], max_results=1000)
         keys = [run.data.tags["flatmin.run_key"] for run in runs]
-        assert len(keys) == len(set(keys)) == 16 + 12  # runs and trials
+        assert len(keys) == len(set(keys)) == 16 + 8  # runs and trials
         assert {run.data.tags["flatmin.planned"] for run in runs} == {"true"}
     assert reproduced.files("results") == tables
 
@@ -45,7 +45,7 @@ def test_plan_before_anything_is_prepared(study: StudyFolder, capsys: pytest.Cap
     assert study.flatmin("plan") == 0
     said = capsys.readouterr().out
     assert "not prepared yet" in said
-    assert "28 trainings of mlp" in said
+    assert "24 trainings of mlp" in said
 
 
 def test_show_one_run_and_a_list(reproduced: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
