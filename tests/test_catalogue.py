@@ -26,16 +26,16 @@ def test_models_are_found_in_the_files_that_timm_reports() -> None:
 
 @pytest.mark.parametrize("name", sorted(catalogue.ascents()))
 def test_options_are_those_of_the_class(name: str) -> None:
-    from flatmin.optim.registry import load
+    from flatmin.optim import Regime, RhoSchedule, load
 
-    fields = {f.name: f for f in dataclasses.fields(load(name))}
+    parts = [load(name), *([] if name == "none" else [Regime, RhoSchedule])]
+    fields = [field for part in parts for field in dataclasses.fields(part)]
     read = catalogue.ascents()[name]
-    assert list(read) == list(fields)
-    for option, field in fields.items():
-        assert read[option].default == field.default
-        assert read[option].introduced == field.metadata["introduced"]
-        assert read[option].at_least == field.metadata["at_least"]
-        assert read[option].choices == field.metadata["choices"]
+    assert list(read) == [field.name for field in fields]  # no two parts share a name
+    for field in fields:
+        option = read[field.name]
+        assert option.default == field.default
+        assert {limit: getattr(option, limit) for limit in field.metadata} == field.metadata
 
 
 def test_ascents_are_those_of_the_registry() -> None:
@@ -46,14 +46,35 @@ def test_ascents_are_those_of_the_registry() -> None:
 
 @pytest.mark.parametrize(
     ("name", "option", "bad"),
-    [("sam", "rho", -0.1), ("sam", "rho", float("inf")), ("sam", "rho", True), ("asam", "parameters", "biases")],
+    [
+        ("sam", "rho", -0.1),
+        ("sam", "rho", float("inf")),
+        ("sam", "rho", True),
+        ("asam", "parameters", "biases"),
+        ("sam", "every", 0),
+        ("sam", "every", 2.5),
+        ("sam", "fraction", 0.0),
+        ("sam", "fraction", 1.5),
+        ("esam", "beta", 0),
+        ("sam", "rho_start", -0.1),
+        ("sam", "rho_schedule", "linear"),
+        ("asam", "only", "norms"),
+    ],
 )
 def test_what_the_catalogue_refuses_the_class_refuses_too(name: str, option: str, bad: object) -> None:
-    from flatmin.optim.registry import load
+    from flatmin.optim import configured
 
     assert catalogue.ascents()[name][option].problem(bad)
     with pytest.raises(ValueError, match=option):
-        load(name)(**{option: bad})
+        configured(name, **{option: bad})
+
+
+@pytest.mark.parametrize("edge", [{"every": 1}, {"fraction": 1.0}, {"fraction": 0.01}, {"rho_end": 1.0}, {"m": 0}])
+def test_what_is_on_the_edge_is_taken_by_both(edge: dict[str, float]) -> None:
+    from flatmin.optim import configured
+
+    configured("sam", **edge)
+    assert [catalogue.ascents()["sam"][option].problem(value) for option, value in edge.items()] == [None]
 
 
 def test_a_model_registered_twice_is_refused(tmp_path: Path) -> None:

@@ -443,8 +443,8 @@ REFUSED = {
         "training.schedule: 'cosin' is not valid: must be 'cosine', 'step' or 'constant' | did you mean 'cosine'?",
     ),
     "unknown base": (
-        ("    base: sgd\n    ascent: asam", "    base: adam\n    ascent: asam"),
-        "methods.asam.base: 'adam' is not valid: must be 'sgd' or 'adamw' | did you mean 'adamw'?",
+        ("    base: sgd\n    ascent: asam", "    base: adamax\n    ascent: asam"),
+        "methods.asam.base: 'adamax' is not valid: must be 'sgd', 'adam' or 'adamw' | did you mean 'adam' or 'adamw'?",
     ),
     "no seeds": (
         ("    seeds: [0, 1]", "    seeds: []"),

@@ -16,24 +16,35 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 ASCENTS = ROOT / "optim" / "ascents"
+USES = (ROOT / "optim" / "regime.py", ROOT / "optim" / "rho_schedule.py")
+"""The files whose options every ascent that has a rho shares: how it is put to use, and how rho changes."""
 MODELS = ROOT / "models"
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option that an ascent declares, as ``flatmin.optim.ascent.option`` does.
+    """An option that an ascent or its regime declares, as ``flatmin.optim.options.option`` does.
 
     Attributes:
         default: its value where the study gives none.
         introduced: the value it had when it was introduced; a run's key leaves it out at this value alone.
-        at_least: the smallest number that it may be, or None where it is no number.
+        at_least: the smallest number that it may be, or None.
+        above: a number that it must be larger than, or None.
+        at_most: the largest number that it may be, or None.
         choices: the words that it may be, or None.
     """
 
     default: Any
     introduced: Any
     at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
     choices: tuple[str, ...] | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the option is a number; a whole one if its default is."""
+        return any(limit is not None for limit in (self.at_least, self.above, self.at_most))
 
     def read(self, value: Any) -> Any:
         """Return a value that the study wrote; one that is a number, as that kind of number.
@@ -41,7 +52,7 @@ class Option:
         What pydantic does for the settings that a section declares: ``1`` is 1.0, and so is what YAML 1.1 reads as
         text and YAML 1.2 as a number (``1e-3``). What is no number is left as it is, for `problem` to refuse.
         """
-        if self.at_least is None or isinstance(value, bool) or not isinstance(value, str | int):
+        if not self.is_number or isinstance(value, bool) or not isinstance(value, str | int):
             return value
         try:
             return type(self.default)(value)
@@ -52,19 +63,36 @@ class Option:
 
     def problem(self, value: object) -> str | None:
         """Return what is wrong with a value, or None."""
-        if self.at_least is not None:
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < self.at_least:  # type: ignore[operator]
-                return f"must be a finite number of at least {self.at_least:g}"
+        if self.is_number and not self._fits(value):
+            limits = [("of at least", self.at_least), ("above", self.above), ("of at most", self.at_most)]
+            wanted = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+            return f"must be a {'whole' if type(self.default) is int else 'finite'} number {wanted}"
         if self.choices is not None and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
         return None
 
+    def _fits(self, value: object) -> bool:
+        kinds = int if type(self.default) is int else int | float
+        return (
+            isinstance(value, kinds)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
 
 @cache
 def ascents(folder: Path = ASCENTS) -> Mapping[str, Mapping[str, Option]]:
-    """Return the options of every ascent: one file each, options in the order of their declaration."""
-    return {path.stem: dict(_options(path)) for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+    """Return the options of every ascent: one file each, options in the order of their declaration.
+
+    Behind the own options of an ascent with a rho stand those of its regime and of rho's schedule.
+    """
+    files = [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    own = {path.stem: dict(_options(path)) for path in files}
+    uses = dict(option for path in USES for option in _options(path))
+    return {name: {**options, **uses} if "rho" in options else options for name, options in own.items()}
 
 
 def _options(path: Path) -> Iterator[tuple[str, Option]]:

@@ -166,10 +166,22 @@ def network_of(settings: RunSettings, device: str) -> str:
 
 def gradients(settings: RunSettings, workspace: Workspace) -> float:
     """Return how many image gradients a run computes."""
-    passes = 2 if settings.method.ascent != "none" and settings.method.rho > 0 else 1
+    passes = gradients_per_image(settings)
     dataset = settings.dataset
     images = dataset.train_size or _training_images(settings, workspace)
     return passes * settings.training.epochs * images * (1 - dataset.validation.fraction)
+
+
+def gradients_per_image(settings: RunSettings) -> float:
+    """Return the mean number of gradients of an image per epoch, over the whole run."""
+    from flatmin.optim import configured, cost_of
+
+    method = settings.method
+    if not method.rho:
+        return 1.0
+    made = configured(method.ascent, rho=method.rho, **method.options)
+    ascending = 1 - made.schedule.rho_start
+    return (1 - ascending) + ascending * cost_of(made.ascent, made.regime).gradients
 
 
 def _training_images(settings: RunSettings, workspace: Workspace) -> int:

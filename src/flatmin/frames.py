@@ -27,6 +27,9 @@ FURTHER = ("epochs", "best_epoch", "best_validation_accuracy", "validation_loss"
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Saved with a model's weights, but not trained."""
 
+PARTS = ("m", "ragged")
+"""Options that make no method another one: the images per ascent are a setting of the published runs too."""
+
 Seen = Mapping[str, Mapping[str, Any]]
 """What is known of each run, by run key: its ``metrics`` and its ``tags``, as `Tracker.planned` returns them."""
 
@@ -101,8 +104,11 @@ def _table_info(study: Study, name: str, runs: Sequence[KeyedRun], workspace: Wo
 def _method_info(study: Study, table: str, method: str, workspace: Workspace) -> MethodInfo:
     training = study.training(table, method)
     choices = read_choices(workspace.selection(table))
+    options = study.options(method)
     return MethodInfo(
         epochs=training.epochs,
+        m=options.get("m"),
+        options={name: value for name, value in options.items() if name not in PARTS},
         training={**training.model_dump(exclude={"epochs"}), "augmentation": _augmentation(training)},
         edge={row: on_edge(study, table, method, choices.get((*row, method), {})) for row in study.rows(table)},
     )

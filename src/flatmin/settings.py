@@ -133,7 +133,14 @@ class Augmentation(Settings):
 
 
 class TrainingSpec(Settings):
-    """How a run is trained. ``lr`` and ``weight_decay`` may be ``selected``: chosen on validation data."""
+    """How a run is trained. ``lr`` and ``weight_decay`` may be ``selected``: chosen on validation data.
+
+    ``weight_decay_in``: ``base`` leaves it to the base optimizer's step, at w (PyTorch's ports of SAM); ``loss`` adds
+    half of it times ||w||^2 to the loss of every pass, so that it shapes the perturbation too (SAM's official code).
+    ``micro_batch``: images per call of the network, over which batch norm computes its statistics; null for the whole
+    batch. (The official runs had 32 per replica, for sgd too.) ``precision``: ``bf16`` and ``fp16`` are autocast,
+    ``fp16`` with a gradient scaler.
+    """
 
     epochs: Count = setting(200, introduced=200)
     batch_size: Count = setting(256, introduced=256)
@@ -142,6 +149,8 @@ class TrainingSpec(Settings):
     nesterov: bool = setting(True, introduced=True)
     betas: tuple[BelowOne, BelowOne] = setting((0.9, 0.999), introduced=(0.9, 0.999))
     weight_decay: NonNegative | Literal["selected"] = setting(5e-4, introduced=5e-4)
+    weight_decay_in: Literal["base", "loss"] = setting("base", introduced="base")
+    micro_batch: Count | None = setting(None, introduced=None)
     schedule: Literal["cosine", "step", "constant"] = setting("cosine", introduced="cosine")
     warmup_epochs: NonNegative = setting(0.0, introduced=0.0)
     milestones: tuple[Fraction, ...] = setting((0.3, 0.6, 0.8), introduced=(0.3, 0.6, 0.8))
@@ -149,7 +158,7 @@ class TrainingSpec(Settings):
     clip_norm: Positive | None = setting(None, introduced=None)
     label_smoothing: BelowOne = setting(0.0, introduced=0.0)
     augmentation: Augmentation = setting(Augmentation(), introduced={})
-    precision: Literal["fp32", "bf16"] = setting("fp32", introduced="fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", introduced="fp32")
     memory_format: Literal["contiguous", "channels_last"] = setting("contiguous", introduced="contiguous")
     patience: Count = setting(20, introduced=20)
 
@@ -163,13 +172,15 @@ class TrainingSpec(Settings):
 class MethodSpec(BaseModel):
     """How weights are updated: a base optimizer and an ascent, with the ascent's options beside them.
 
-    ``rho`` is a number (hand-written) or ``selected`` (chosen by the table's ``select`` grid). Options that the ascent
-    declares (ASAM's ``eta``) are further keys. ``training`` overrides the table's training for this method alone.
+    ``rho`` is a number (hand-written) or ``selected`` (chosen by the table's ``select`` grid). Further keys are the
+    options that the ascent declares (ASAM's ``eta``), how it is put to use (``every``, ``m``, ``only``, ...:
+    ``flatmin.optim.regime``), and how rho changes over the run (``rho_schedule``, ``rho_start``, ...:
+    ``flatmin.optim.rho_schedule``). ``training`` overrides the table's training for this method alone.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    base: Literal["sgd", "adamw"]
+    base: Literal["sgd", "adam", "adamw"]
     ascent: str = "none"
     rho: NonNegative | Literal["selected"] | None = None
     training: dict[str, Any] = {}
@@ -186,7 +197,7 @@ class ResolvedMethod(Settings):
     ``options`` lacks those whose value is the ascent's own default, today as when they were introduced.
     """
 
-    base: Literal["sgd", "adamw"]
+    base: Literal["sgd", "adam", "adamw"]
     ascent: str
     rho: NonNegative = setting(0.0, introduced=0.0)
     options: dict[str, Any] = setting({}, introduced={})

@@ -219,7 +219,7 @@ class Study:
             dataset=self.params.datasets[dataset],
             model=self.params.models[model],
             method=ResolvedMethod(
-                base=spec.base, ascent=spec.ascent, rho=self._rho(spec, rho), options=self._keyed_options(spec)
+                base=spec.base, ascent=spec.ascent, rho=self._rho(spec, rho), options=self.options(method)
             ),
             training=training,
             seed=seed,
@@ -235,7 +235,9 @@ class Study:
             return 0.0
         return float(written if written is not None else option.default)
 
-    def _keyed_options(self, spec: MethodSpec) -> dict[str, Any]:
+    def options(self, method: str) -> dict[str, Any]:
+        """Return a method's options, without rho and without those at the value they had when they were introduced."""
+        spec = self.params.methods[method]
         values = {
             name: (option.read(spec.options[name]) if name in spec.options else option.default, option)
             for name, option in self.vocabulary.ascents[spec.ascent].items()

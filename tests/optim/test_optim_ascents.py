@@ -12,7 +12,6 @@ from torch import nn
 from flatmin.optim import ascents, registry
 from flatmin.optim.ascent import Ascent, NeighborhoodAscent, Point, option
 from flatmin.optim.ascents.asam import AsamAscent
-from flatmin.optim.ascents.none import NoAscent
 from flatmin.optim.ascents.sam import SamAscent
 from flatmin.optim.step import SharpnessAware
 
@@ -27,7 +26,6 @@ def test_names_are_the_files_of_the_folder():
 def test_every_ascent_keeps_the_rules(name):
     ascent = ascents.load(name)
     assert ascent.name == name
-    assert ascent.gradients_per_step in (1, 2)
     assert ascent.__doc__
     assert "eps" in ascent.__doc__
     fields = dataclasses.fields(ascent)
@@ -41,7 +39,7 @@ def test_every_ascent_keeps_the_rules(name):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'assam'; did you mean 'asam'\? .*there are: asam, none, sam"):
+    with pytest.raises(ValueError, match=r"'assam'; did you mean 'asam'\? .*there are: asam, esam, fisher, .*, sam"):
         ascents.load("assam")
     with pytest.raises(ValueError, match="no ascent is named"):
         ascents.load("../step")
@@ -53,6 +51,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from flatmin.optim.ascent import NeighborhoodAscent, option
 from flatmin.optim.ascents.sam import SamAscent
+from flatmin.optim.displacement import Displacement
 
 @dataclass(frozen=True)
 class SignAscent(NeighborhoodAscent):
@@ -60,7 +59,7 @@ class SignAscent(NeighborhoodAscent):
     rho: float = option(0.1, introduced=0.1, at_least=0.0)
 
     def perturbation(self, point):
-        return tuple(rho * g.sign() for rho, g in zip(point.radii, point.gradients))
+        return Displacement([g.sign() for g in point.gradients], point.radii)
 """
     folder = Path(registry.__file__).parent
     monkeypatch.setattr(registry, "_FOLDER", tmp_path)
@@ -116,7 +115,6 @@ def test_the_introduced_value_stays_when_a_default_changes():
 def test_published_defaults():
     assert SamAscent().rho == 0.05
     assert AsamAscent() == AsamAscent(rho=0.5, eta=0.01, parameters="weights")
-    assert (NoAscent.gradients_per_step, SamAscent.gradients_per_step, AsamAscent.gradients_per_step) == (1, 2, 2)
 
 
 @pytest.mark.parametrize("ascent", [SamAscent(rho=0.3), AsamAscent(rho=0.3)])
@@ -124,6 +122,6 @@ def test_a_perturbation_changes_neither_weights_nor_gradients(ascent: Neighborho
     weights, gradients = [torch.randn(3, 2), torch.randn(2)], [torch.randn(3, 2), torch.randn(2)]
     kept = [t.clone() for t in weights + gradients]
     norm = math.hypot(*(g.norm().item() for g in gradients))
-    eps = ascent.perturbation(Point(weights, gradients, [0.3, 0.3], norm, ["weight", "bias"]))
+    eps = ascent.perturbation(Point(weights, gradients, [0.3, 0.3], norm, ["weight", "bias"])).tensors()
     assert all(map(torch.equal, weights + gradients, kept))
     assert [e.shape for e in eps] == [w.shape for w in weights]

@@ -13,7 +13,7 @@ from flatmin.optim import ASAM, SAM, SharpnessAware
 from flatmin.optim.ascents.asam import AsamAscent
 from flatmin.optim.ascents.none import NoAscent
 from flatmin.optim.ascents.sam import SamAscent
-from flatmin.optim.norms import finite_norm
+from flatmin.optim.gradient import measured_norm, promised_norm
 
 SGD = torch.optim.SGD
 
@@ -258,11 +258,15 @@ def test_asam_stays_where_every_scaled_gradient_is_zero():
 def test_the_norm_agrees_with_torch_and_tells_finite_from_not():
     gradients = [torch.randn(5, 3), torch.randn(7), torch.randn(2, dtype=torch.float32)]
     expected = math.sqrt(sum(g.double().square().sum().item() for g in gradients))
-    assert finite_norm(torch.tensor(1.0), gradients) == pytest.approx(expected, rel=1e-6)
-    assert finite_norm(torch.tensor(math.nan), gradients) is None
+    for norm_of in (measured_norm, promised_norm):
+        norm = norm_of(torch.tensor(1.0), gradients)
+        assert norm.total == pytest.approx(expected, rel=1e-6)
+        assert norm.finite
+        assert not norm_of(torch.tensor(math.nan), gradients).finite
     gradients[1][3] = -math.inf
-    assert finite_norm(torch.tensor(1.0), gradients) is None
-    assert finite_norm(torch.tensor(1.0), []) == 0.0
+    for norm_of in (measured_norm, promised_norm):
+        assert not norm_of(torch.tensor(1.0), gradients).finite
+    assert measured_norm(torch.tensor(1.0), []).total == 0.0
 
 
 @pytest.mark.parametrize("make", [SAM, ASAM])

@@ -1,66 +1,63 @@
 """What an ascent is: the first half of a sharpness-aware step, from w to the perturbed w + eps."""
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from .displacement import Displacement
+from .gradient import Gradient, Scalar
+from .options import check_options, option, require_in_range
 
-def option(
-    default: Any, *, introduced: Any, at_least: float | None = None, choices: Sequence[str] | None = None
-) -> Any:
-    """A field of an ascent that its users may set.
+__all__ = ["Ascent", "Memory", "NeighborhoodAscent", "Point", "option"]
 
-    Args:
-        default: the value where the user gives none.
-        introduced: the value that means "as before this option existed". Never edit it, even when the default
-            changes: whoever identifies a run by its options leaves an option out at this value alone.
-        at_least: the option is a finite number, no smaller than this.
-        choices: the option is one of these words.
-    """
-    metadata = {"introduced": introduced, "at_least": at_least, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def require_at_least(name: str, value: object, minimum: float) -> None:
-    """Raise a ValueError that names the option unless ``value`` is a finite number >= ``minimum``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and minimum <= value < math.inf):  # type: ignore[operator]
-        raise ValueError(f"{name} = {value!r} is out of range: it must be a finite number >= {minimum:g}")
+Memory = dict[Tensor, Tensor]
+"""What a method keeps from one step to the next: a tensor per parameter, of the parameter's shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """Where an ascent starts: the weights w and the gradient g of the clean pass.
 
-    The three lists run in parallel, one entry per parameter that received a gradient.
+    The lists run in parallel, one entry per parameter that may move and received a gradient.
     """
 
-    parameters: list[Tensor]
+    weights: list[Tensor]
     gradients: list[Tensor]
     radii: list[float]
-    """rho of the parameter's group."""
-    norm: float
-    """||g||_2 over all gradients: finite and above zero."""
-    names: list[str] = dataclasses.field(default_factory=list)
+    """rho of each parameter."""
+    norm: Scalar
+    """||g||_2 over these gradients: finite, and above zero unless the device has not said so yet."""
+    names: Sequence[str] = ()
     """Dotted names of the parameters; filled for ascents with `Ascent.needs_names`."""
+    seed: int = 0
+    """Another one in every step."""
+
+    def generators(self) -> dict[torch.device, torch.Generator]:
+        """A generator for each device that the weights are on, in a state that depends on the seed alone."""
+        devices = dict.fromkeys(weight.device for weight in self.weights)
+        return {device: torch.Generator(device).manual_seed(self.seed) for device in devices}
 
 
 @dataclass(frozen=True)
 class Ascent:
     """From w to w + eps. Subclasses are frozen dataclasses whose fields, made by `option`, are their options.
 
-    This base class stays where it is. An ascent says how far it goes (`radius`) and where to (`perturbation`);
-    passes, norm statistics, restoring and skipping are the step's.
+    This base class stays where it is. An ascent says how far it goes (`radius`), where to (`perturbation`), and what
+    becomes of the two gradients (`descent`); passes, norm statistics, restoring and skipping are the step's, and how
+    often, on which parameters and on which images it is put to use is the regime's (`flatmin.optim.regime.Regime`).
     """
 
     name: ClassVar[str]
     """The name of the module that defines it."""
-    gradients_per_step: ClassVar[int]
-    """Forward-backward passes in one step with rho > 0."""
+    keeps_clean_gradient: ClassVar[bool] = False
+    """Whether `descent` needs g: it is then held in memory during the second pass."""
+    remembers: ClassVar[bool] = False
+    """Whether it keeps tensors between steps; they are saved with the optimizer's state."""
+    draws: ClassVar[bool] = False
+    """Whether `perturbation` draws random numbers, from `Point.generators`."""
 
     def __post_init__(self) -> None:
         """Check every option against the range that its field declares.
@@ -68,37 +65,60 @@ class Ascent:
         Raises:
             ValueError: names the option, its value and what is allowed.
         """
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            label = f"{self.name}: {field.name}"
-            minimum, choices = field.metadata.get("at_least"), field.metadata.get("choices")
-            if minimum is not None:
-                require_at_least(label, value, minimum)
-            if choices is not None and value not in choices:
-                raise ValueError(f"{label} = {value!r} is not one of {', '.join(choices)}")
+        check_options(self, self.name)
 
     @property
     def needs_names(self) -> bool:
         """Whether the rule goes by the parameters' names."""
         return False
 
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the closure must return the losses of the single samples, for `second_part`."""
+        return False
+
+    @property
+    def period(self) -> int:
+        """Every how many steps it ascends."""
+        return 1
+
+    @property
+    def second_share(self) -> float:
+        """The share of the images on which the second pass computes its gradient."""
+        return 1.0
+
     def radius(self, group: Mapping[str, Any]) -> float:
         """How far the parameters of a param group may move. Zero in every group: the step is the base's."""
         return 0.0
 
-    def perturbation(self, point: Point) -> tuple[Tensor, ...]:
-        """eps, one tensor per parameter of ``point``, each of that parameter's shape.
+    def perturbation(self, point: Point) -> Displacement:
+        """eps, for the parameters of ``point``.
 
         Must not change the tensors in ``point`` and should not wait for the device.
         """
         raise NotImplementedError
 
+    def length(self, point: Point, eps: list[Tensor]) -> Tensor | None:
+        """The length of ``eps`` in the norm in which `perturbation` makes it rho; None where it has no such norm."""
+        return None
+
+    def second_part(self, before: Tensor, after: Tensor) -> Tensor | None:
+        """Which samples the second pass is on: indices, or None for all of them.
+
+        Asked where `needs_losses`, with the samples' losses at w and at w + eps.
+        """
+        return None
+
+    def descent(self, clean: Gradient, sharp: Gradient, memory: Memory) -> None:
+        """Change the gradient at w + eps, in place, into the direction to descend along."""
+
+    def without_ascent(self, clean: Gradient, memory: Memory) -> None:
+        """Change the gradient at w, in place, in the steps between two ascents (see `period`)."""
+
 
 @dataclass(frozen=True)
 class NeighborhoodAscent(Ascent):
     """An ascent to the edge of a neighbourhood of radius rho. A param group may carry a ``rho`` of its own."""
-
-    gradients_per_step: ClassVar[int] = 2
 
     rho: float
 
@@ -110,5 +130,5 @@ class NeighborhoodAscent(Ascent):
         """
         if "rho" not in group:
             return self.rho
-        require_at_least("rho of a param group", group["rho"], 0.0)
+        require_in_range("rho of a param group", group["rho"], at_least=0.0)
         return group["rho"]

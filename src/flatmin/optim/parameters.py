@@ -1,5 +1,6 @@
 """What an optimizer is given to train: groups of parameters, their names, and what is wrong with them."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ def check_parameters(groups: list[Group], names: Mapping[Tensor, str]) -> None:
     """Refuse parameters that cannot be perturbed and restored.
 
     Raises:
+        TypeError: one is sharded (FSDP2, tensor parallelism).
         ValueError: one is listed twice or is complex, or none requires a gradient.
     """
     seen: set[Tensor] = set()
@@ -58,6 +60,11 @@ def check_parameters(groups: list[Group], names: Mapping[Tensor, str]) -> None:
             if not isinstance(parameter, Tensor):
                 continue  # the base optimizer says what it takes
             label = describe(parameter, names)
+            if _is_sharded(parameter):
+                raise TypeError(
+                    f"{label} is a DTensor: sharded parameters (fully_shard, tensor parallelism) are not supported, "
+                    "for norms and restoring look at whole tensors. Use DistributedDataParallel"
+                )
             if parameter in seen:
                 raise ValueError(f"{label} is listed twice: give every parameter once, tied ones too")
             if parameter.is_complex():
@@ -68,6 +75,23 @@ def check_parameters(groups: list[Group], names: Mapping[Tensor, str]) -> None:
             f"none of the {len(seen)} parameters requires a gradient ({describe(next(iter(seen)), names)}, ...): "
             "call requires_grad_(True) on those to train"
         )
+
+
+def check_module(module: nn.Module | None) -> None:
+    """Refuse a module that owns its parameters in flattened shards.
+
+    Raises:
+        TypeError: it is, or has in it, a FullyShardedDataParallel.
+    """
+    for part in () if module is None else module.modules():
+        if type(part).__name__ == "FullyShardedDataParallel":
+            raise TypeError("FullyShardedDataParallel is not supported: use DistributedDataParallel")
+
+
+def _is_sharded(parameter: Tensor) -> bool:
+    """Whether it is a DTensor, without importing what defines them: who has one has imported it."""
+    defining = sys.modules.get("torch.distributed.tensor")
+    return defining is not None and isinstance(parameter, defining.DTensor)
 
 
 def check_dense(parameters: Iterable[Tensor], names: Mapping[Tensor, str]) -> None:

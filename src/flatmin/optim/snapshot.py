@@ -1,5 +1,6 @@
 """Takes tensors back to what they were, bit for bit and in their own storage."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -7,23 +8,56 @@ from torch import Tensor
 
 
 class Snapshot:
-    """The values of some tensors now, to be put back later.
+    """The values that some tensors had, to be put back later.
 
     A copy back, since subtracting what was added is off by a rounding, and pointing a tensor at the copy would
-    change the address that CUDA graphs and views hold.
+    change the address that CUDA graphs and views hold. The memory for the values is kept for the next time: fresh
+    pages for it would cost more than all else that a step does to the weights.
     """
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self.tensors = list(tensors)
-        self._values = [torch.empty_like(tensor, requires_grad=False) for tensor in self.tensors]
-        self._copy(self._values, self.tensors)
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
 
+    def __reduce__(self) -> tuple[type["Snapshot"], tuple[()]]:
+        """Copies and pickles start empty: between two steps there is nothing to put back."""
+        return Snapshot, ()
+
+    def take(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the values of ``tensors``."""
+        tensors = list(tensors)
+        if not self._fits(tensors):
+            self.tensors = tensors
+            self.values = [torch.empty_like(tensor, requires_grad=False) for tensor in tensors]
+            self._groups = self._by_kind()
+        with torch.no_grad():
+            for now, values in self._groups:
+                torch._foreach_copy_(values, now)
+
+    @torch.no_grad()
     def restore(self) -> None:
         """Copy the values back into the tensors."""
-        self._copy(self.tensors, self._values)
+        for tensors, values in self._groups:
+            torch._foreach_copy_(tensors, values)
 
-    @staticmethod
     @torch.no_grad()
-    def _copy(to: list[Tensor], values: list[Tensor]) -> None:
-        if to:
-            torch._foreach_copy_(to, values)
+    def restore_unless(self, keep: Tensor) -> None:
+        """Copy the values back unless ``keep`` (a boolean with no dimension) is true, without waiting for it."""
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            tensor.copy_(torch.where(keep.to(tensor.device), tensor, value))
+
+    def _fits(self, tensors: list[Tensor]) -> bool:
+        return len(tensors) == len(self.tensors) and all(
+            old is new and value.shape == new.shape and value.dtype == new.dtype and value.device == new.device
+            for old, new, value in zip(self.tensors, tensors, self.values, strict=True)
+        )
+
+    def _by_kind(self) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """Tensors and values by device and type, for only such lists are copied in one kernel."""
+        groups: dict[object, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            tensors, values = groups[tensor.device, tensor.dtype]
+            tensors.append(tensor)
+            values.append(value)
+        return list(groups.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,14 +40,15 @@ def answers(layout: Layout, runs: pd.DataFrame) -> list[Answer]:
 
 
 def representatives(table: TableInfo, runs: pd.DataFrame) -> Iterator[str]:
-    """One method per ascent: the first that was tuned, else the first; never chosen by its result."""
+    """One method per ascent with its options: the first that was tuned, else the first; never chosen by its result."""
     ascents = runs.drop_duplicates("method").set_index("method")["ascent"]
     tuned = set(runs.loc[runs["tuned"] == "selected", "method"])
-    present = [method for method in table.methods if method in ascents.index]
-    for ascent in dict.fromkeys(ascents[method] for method in present):
-        if ascent != "none":
-            names = [method for method in present if ascents[method] == ascent]
-            yield next((name for name in names if name in tuned), names[0])
+    alike: dict[object, list[str]] = defaultdict(list)
+    for method in table.methods:
+        if method in ascents.index and ascents[method] != "none":
+            alike[ascents[method], frozenset(table.options_of(method).items())].append(method)
+    for names in alike.values():
+        yield next((name for name in names if name in tuned), names[0])
 
 
 def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:

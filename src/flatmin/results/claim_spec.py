@@ -127,6 +127,7 @@ class Setting(Strict):
     base: str | None = None
     lr: float | None = None
     weight_decay: float | None = None
+    weight_decay_in: Literal["base", "loss"] | None = None
     schedule: str | None = None
     label_smoothing: float | None = None
     clip_norm: float | None = None
@@ -149,9 +150,10 @@ class Admissible(Strict):
 
 
 class MethodMatch(Strict):
-    """Methods by what they do: their ascent and, if given, bounds on rho."""
+    """Methods by what they do: their ascent, exactly these options of it and, if given, bounds on rho."""
 
     ascent: str
+    options: dict[str, str | float] = {}
     rho_above: float | None = None
     rho_below: float | None = None
 

@@ -110,13 +110,15 @@ class RowInfo:
 class MethodInfo:
     """What a method does, beyond the columns of ``runs``.
 
-    ``epochs`` are its own; ``m``, the images per ascent, is None where the ascent sees the whole batch. ``training``
-    holds the settings that it was trained with, by the names of ``params.yaml`` (``augmentation`` as one word).
+    ``epochs`` are its own; ``m``, the images per ascent, is None where the ascent sees the whole batch. ``options``
+    are the ascent's others, by which it differs from the method that bears its name (``every``, ``only``, ...).
+    ``training`` holds what it was trained with, by the names of ``params.yaml`` (``augmentation`` as one word).
     ``edge`` names, by row, what selection chose at the edge of its grid.
     """
 
     epochs: int | None = None
     m: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     edge: Mapping[RowKey, Sequence[str]] = field(default_factory=dict)
 
@@ -165,6 +167,10 @@ class TableInfo:
     def edge_of(self, row: RowKey, method: str) -> Sequence[str]:
         """What selection chose for ``method`` in ``row`` at the edge of its grid."""
         return self.method_info.get(method, MethodInfo()).edge.get(row, ())
+
+    def options_of(self, method: str) -> Mapping[str, Any]:
+        """The options by which a method differs from the one that bears its ascent's name."""
+        return self.method_info.get(method, MethodInfo()).options
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:

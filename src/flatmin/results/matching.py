@@ -20,7 +20,7 @@ FIDELITIES: tuple[Fidelity, ...] = ("exact", "same-data", "reduced", "proxy")
 LEAST_HELD_OUT = 0.1
 """A validation part up to this size does not make a training set a cut one."""
 
-MAY_BE_UNKNOWN = ("schedule", "label_smoothing", "clip_norm")
+MAY_BE_UNKNOWN = ("weight_decay_in", "schedule", "label_smoothing", "clip_norm")
 """Settings that only a caller with the whole training section gives; without it they are not compared."""
 
 
@@ -57,7 +57,7 @@ def matching_methods(runs: pd.DataFrame, table: TableInfo, match: MethodMatch) -
     if match.rho_below is not None:
         fits &= runs["rho"] < match.rho_below
     found = set(runs.loc[fits, "method"])
-    return [method for method in table.methods if method in found]
+    return [method for method in table.methods if method in found and table.options_of(method) == match.options]
 
 
 def choose_treatment(runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec) -> str | None:
@@ -183,7 +183,7 @@ def _method(
 
 
 def _training(setting: Setting, training: Mapping[str, Any]) -> Iterator[Departure]:
-    for name in ("base", "batch_size", "augmentation", "schedule", "label_smoothing", "clip_norm"):
+    for name in ("base", "batch_size", "augmentation", *MAY_BE_UNKNOWN):
         theirs, missing = getattr(setting, name), "none" if name in MAY_BE_UNKNOWN else "unknown"
         if theirs is not None and training.get(name, theirs if name in MAY_BE_UNKNOWN else None) != theirs:
             yield Departure(

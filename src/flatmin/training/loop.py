@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from flatmin.data.batches import augment, epoch_order, index_batches, normalise
 from flatmin.data.loading import LoadedData, Split
 from flatmin.evaluation.predict import PREDICTION_BATCH, predict
 from flatmin.models.network import network
-from flatmin.optim.registry import load as load_ascent
+from flatmin.optim.passes import WHOLE, Part
+from flatmin.optim.registry import configured
 from flatmin.optim.step import SharpnessAware
 from flatmin.randomness import derived_seed, torch_generator
 from flatmin.settings import RunSettings, TrainingSpec
@@ -28,7 +29,11 @@ from flatmin.training.history import Row
 from flatmin.training.schedule import Schedule
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+BASES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+NOT_SEEN = -1
+"""In the place of a predicted class, for an image that no clean pass saw."""
 
 
 @dataclass
@@ -52,16 +57,16 @@ class Sums:
     correct: Tensor
     memorised: Tensor
     gradient_norm: Tensor
-    images: int = 0
-    noisy: Tensor = field(default_factory=lambda: torch.zeros(()))
+    images: Tensor
+    noisy: Tensor
     steps: int = 0
     skipped_steps: int = 0
 
     @classmethod
     def zero(cls, device: torch.device) -> Sums:
         """Return empty sums; float64, so that an epoch's mean does not depend on its length."""
-        zeros = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(5)]
-        return cls(zeros[0], zeros[1], zeros[2], zeros[3], noisy=zeros[4])
+        loss, correct, memorised, norm, images, noisy = torch.zeros(6, dtype=torch.float64, device=device)
+        return cls(loss, correct, memorised, norm, images, noisy)
 
 
 class Trainer:
@@ -78,6 +83,8 @@ class Trainer:
         self.spec: TrainingSpec = settings.training
         self.memory_format = MEMORY_FORMATS[self.spec.memory_format]
         self.precision = PRECISIONS[self.spec.precision]
+        self.method = configured(settings.method.ascent, **self._options())
+        self.scaler = torch.amp.GradScaler(device.type) if self.spec.precision == "fp16" else None
         self.model = self._initial_model()
         self.optimizer = self._optimizer()
         self.steps_per_epoch = math.ceil(len(data.train) / self.spec.batch_size)
@@ -90,6 +97,10 @@ class Trainer:
         self.augmentation = torch_generator(settings.seed, "augmentation")
         torch.manual_seed(derived_seed(settings.seed, "dropout"))
 
+    def _options(self) -> dict[str, Any]:
+        method = self.settings.method
+        return method.options if method.ascent == "none" else {"rho": method.rho, **method.options}
+
     def _initial_model(self) -> nn.Module:
         torch.manual_seed(derived_seed(self.settings.seed, "init"))
         model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.images)
@@ -97,16 +108,25 @@ class Trainer:
 
     def _optimizer(self) -> SharpnessAware:
         spec, method = self.spec, self.settings.method
-        ascent_class = load_ascent(method.ascent)
-        options = {"rho": method.rho, **method.options} if method.ascent != "none" else method.options
-        common: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay, "fused": True}
-        if method.base == "sgd":
-            base: type[torch.optim.Optimizer] = torch.optim.SGD
-            common |= {"momentum": spec.momentum, "nesterov": spec.nesterov}
-        else:
-            base = torch.optim.AdamW
-            common |= {"betas": spec.betas}
-        return SharpnessAware(self.model, base, ascent_class(**options), clip_norm=spec.clip_norm, **common)
+        assert not isinstance(spec.weight_decay, str)
+        in_loss = spec.weight_decay_in == "loss"
+        of_sgd = {"momentum": spec.momentum, "nesterov": spec.nesterov}
+        moments: dict[str, Any] = of_sgd if method.base == "sgd" else {"betas": spec.betas}
+        return SharpnessAware(
+            self.model,
+            BASES[method.base],
+            self.method.ascent,
+            regime=self.method.regime,
+            clip_norm=spec.clip_norm,
+            l2=spec.weight_decay if in_loss else 0.0,
+            micro_batch=spec.micro_batch,
+            scaler=self.scaler,
+            seed=derived_seed(self.settings.seed, "perturbation"),
+            lr=spec.lr,
+            weight_decay=0.0 if in_loss else spec.weight_decay,
+            fused=True,
+            **moments,
+        )
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -143,26 +163,43 @@ class Trainer:
         yield from index_batches(order, self.spec.batch_size, start=self.position.step)
 
     def _step(self, indices: Tensor) -> None:
-        position = self.position
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.at(position.epoch * self.steps_per_epoch + position.step)
+        self._schedule_step()
         labels = self.data.train.labels[indices]
         images = self._inputs(augment(self.data.train.images[indices], self.spec.augmentation, self.augmentation))
-        logits: list[Tensor] = []  # of every pass; the first is the clean one
+        predicted = torch.full_like(labels, NOT_SEEN)
+        position, optimizer = self.position, self.optimizer
 
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
+        def closure(part: Part = WHOLE) -> Tensor:
+            optimizer.zero_grad()
             with self._autocast():
-                logits.append(self.model(images))
-            loss = functional.cross_entropy(logits[-1].float(), labels, label_smoothing=self.spec.label_smoothing)
-            loss.backward()
-            return loss
+                logits = self.model(images[part])
+            losses = functional.cross_entropy(
+                logits.float(), labels[part], label_smoothing=self.spec.label_smoothing, reduction="none"
+            )
+            if torch.is_grad_enabled():
+                loss = losses.mean()
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+                position.gradients += len(losses)
+            if not optimizer.perturbed:
+                predicted[part] = logits.detach().argmax(1)
+            return losses
 
-        loss = self.optimizer.step(closure)
-        position.gradients += len(logits) * len(labels)
-        self._count(loss, logits[0].detach(), labels, self.data.train.clean_labels[indices])
+        loss = optimizer.step(closure, size=len(labels))
+        if self.scaler is not None:
+            self.scaler.update()
+        self._count(loss, predicted, labels, self.data.train.clean_labels[indices])
 
-    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, clean: Tensor) -> None:
+    def _schedule_step(self) -> None:
+        """Set learning rate and rho for the step to come."""
+        assert not isinstance(self.spec.lr, str)
+        step = self.position.epoch * self.steps_per_epoch + self.position.step
+        lr = self.schedule.at(step)
+        rho = self.settings.method.rho * self.method.schedule.factor(step, self.schedule.steps, lr / self.spec.lr)
+        for group in self.optimizer.param_groups:
+            group["lr"], group["rho"] = lr, rho
+
+    def _count(self, loss: Tensor, predicted: Tensor, labels: Tensor, clean: Tensor) -> None:
+        """Add a step to the epoch's sums, by the images that its clean passes have seen."""
         self.sums.steps += 1
         if self.optimizer.last_step_skipped:
             self.position.skipped_steps += 1
@@ -170,12 +207,12 @@ class Trainer:
             self.sums.skipped_steps += 1
             return
         self.position.skipped_in_a_row = 0
-        hits, noisy = logits.argmax(1) == labels, labels != clean
-        self.sums.images += len(labels)
-        self.sums.loss += loss * len(labels)
+        hits, noisy, seen = predicted == labels, labels != clean, predicted != NOT_SEEN
+        self.sums.images += seen.sum()
+        self.sums.loss += loss * seen.sum()
         self.sums.correct += hits.sum()
         self.sums.memorised += (hits & noisy).sum()
-        self.sums.noisy += noisy.sum()
+        self.sums.noisy += (noisy & seen).sum()
         self.sums.gradient_norm += self.optimizer.last_gradient_norm
 
     def _end_epoch(self) -> Row:
@@ -238,6 +275,7 @@ class Trainer:
             "best_weights": self.best_weights,
             "augmentation": self.augmentation.get_state(),
             "generator": torch.get_rng_state(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
@@ -251,6 +289,8 @@ class Trainer:
         self.best_weights = state["best_weights"]
         self.augmentation.set_state(state["augmentation"].cpu())
         torch.set_rng_state(state["generator"].cpu())
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         if state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
 

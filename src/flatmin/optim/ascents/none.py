@@ -14,4 +14,3 @@ class NoAscent(Ascent):
     """
 
     name: ClassVar[str] = "none"
-    gradients_per_step: ClassVar[int] = 1
