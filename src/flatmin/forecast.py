@@ -120,8 +120,14 @@ def _plan_table(study: Study, forecasts: Sequence[Forecast]) -> Table:
         spec = study.table(f.table)
         rows = len(spec.datasets) * len(spec.models)
         numbers = [f.trials, f.runs, f.fresh, len(f.to_train)]
-        table.add_row(f.table, str(rows), ", ".join(spec.methods), str(len(spec.seeds)), *map(str, numbers))
+        table.add_row(f.table, str(rows), _in_short(spec.methods), str(len(spec.seeds)), *map(str, numbers))
     return table
+
+
+def _in_short(methods: Sequence[str], most: int = 6) -> str:
+    if len(methods) <= most:
+        return ", ".join(methods)
+    return f"{len(methods)}: {', '.join(methods[: most - 1])}, ..., {methods[-1]}"
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
