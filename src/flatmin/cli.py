@@ -225,8 +225,9 @@ def gc(dry_run: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; what is wrong with the user's input is said in one message, without a traceback."""
+    from flatmin.errors import DISK_FULL
     from flatmin.tracking import TrackingWarning
-    from flatmin.work import DISK_FULL, explain
+    from flatmin.work import explain
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=TrackingWarning)

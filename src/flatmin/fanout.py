@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flatmin.errors import FlatminError
+from flatmin.errors import DISK_FULL, FlatminError
 from flatmin.executor import Executor, Job
 from flatmin.records import CorruptRecordError, file_digest, verify
 from flatmin.store import STATE, Store, link, prune, publish
-from flatmin.work import DISK_FULL, KINDS, explain, finished
+from flatmin.work import KINDS, explain, finished
 from flatmin.workplace import Workplace
 
 SHOWN = 10

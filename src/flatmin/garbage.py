@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flatmin.driver import driver_lock
+from flatmin.keys import plain
 from flatmin.planning import read_choices
 from flatmin.presets import presets
 from flatmin.reading import load
 from flatmin.records import digest_of
 from flatmin.selection import Choice
-from flatmin.settings import RunSettings, keyed
+from flatmin.settings import RunSettings
 from flatmin.store import Store
 from flatmin.study import NotSelectedError, Study
 from flatmin.vocabulary import vocabulary
@@ -85,7 +86,7 @@ def _entries(store: Store, kind: str) -> list[Path]:
 
 
 def _identity(settings: RunSettings) -> str:
-    return digest_of(json.loads(json.dumps(keyed(settings), default=lambda m: m.model_dump(mode="json"))))
+    return digest_of(plain(settings))
 
 
 def _identity_of(entry: Path) -> str | None:

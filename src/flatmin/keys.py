@@ -34,7 +34,7 @@ def run_identity(settings: RunSettings, prepared: Path, dataset: str) -> RunIden
     """
     data = data_hash(prepared, dataset, settings.dataset.source, settings.seed)
     code = run_code(settings)
-    return RunIdentity(data, code, digest_of({"settings": _plain(settings), "data": data, "code": code}))
+    return RunIdentity(data, code, digest_of({"settings": plain(settings), "data": data, "code": code}))
 
 
 def run_code(settings: RunSettings) -> str:
@@ -62,9 +62,9 @@ def sharpness_key(run_key: str, spec: SharpnessSpec) -> str:
 
 
 def _measurement_key(run_key: str, spec: Settings, module: str) -> str:
-    return digest_of({"run": run_key, "settings": _plain(spec), "code": code_hash([module])})
+    return digest_of({"run": run_key, "settings": plain(spec), "code": code_hash([module])})
 
 
-def _plain(settings: Settings) -> object:
+def plain(settings: Settings) -> object:
     """Return keyed settings as JSON sees them, so that a tuple and a list are one value."""
     return json.loads(json.dumps(keyed(settings), default=lambda model: model.model_dump(mode="json")))

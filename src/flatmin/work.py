@@ -6,7 +6,6 @@ This module and what it loads for a kind of work import none of dvc, mlflow, das
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import logging
 import shutil
@@ -16,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flatmin.errors import FlatminError
+from flatmin.errors import DISK_FULL, FlatminError
 from flatmin.records import CorruptRecordError, seal, verify
 from flatmin.workplace import Workplace
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,3 @@ def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
     whole, rest = list(index_batches(order, 20)), list(index_batches(order, 20, start=4))
     assert all(torch.equal(one, other) for one, other in zip(whole[4:], rest, strict=True))
     assert list(index_batches(order, 20, start=6)) == []
-
-
-def test_a_ragged_last_batch_can_be_left_out() -> None:
-    assert [len(batch) for batch in index_batches(torch.arange(103), 20, drop_last=True)] == [20] * 5
-    assert [len(batch) for batch in index_batches(torch.arange(40), 20, drop_last=True)] == [20] * 2

@@ -22,17 +22,15 @@ def epoch_order(size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(size, generator=generator, device=generator.device)
 
 
-def index_batches(order: Tensor, batch_size: int, *, start: int = 0, drop_last: bool = False) -> Iterator[Tensor]:
+def index_batches(order: Tensor, batch_size: int, *, start: int = 0) -> Iterator[Tensor]:
     """Yield the batches of an epoch as slices of its ``order``.
 
     Args:
         order: Int64 [n].
         batch_size: Images per batch; the last may have fewer.
         start: How many batches to pass over, for an epoch that is resumed.
-        drop_last: Leave out a last batch that is not full.
     """
-    end = len(order) - len(order) % batch_size if drop_last else len(order)
-    for first in range(start * batch_size, end, batch_size):
+    for first in range(start * batch_size, len(order), batch_size):
         yield order[first : first + batch_size]
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flatmin.errors import FlatminError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from flatmin.errors import DISK_FULL, FlatminError
 
 
 class DataError(FlatminError):
@@ -35,7 +32,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise DataError(
             f"disk full while writing {path} ({error.strerror})",

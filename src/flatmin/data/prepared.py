@@ -6,7 +6,7 @@ Both are functions of their arguments down to the byte: no dates, no paths, no n
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from math import sqrt
 from pathlib import Path
@@ -176,22 +176,3 @@ def _write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None
             entry.create_system = 3
             with archive.open(entry, "w") as stream:
                 np.lib.format.write_array(stream, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-
-
-def dataset_manifest(draw_manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the draws of one dataset have in common, and what differs, by seed.
-
-    Args:
-        draw_manifests: What `write_draw` returned for its seeds, in any order.
-
-    Raises:
-        DataError: There are none, or they are of different settings or images.
-    """
-    common = [{key: manifest[key] for key in ("spec", "images_hash", "conditional")} for manifest in draw_manifests]
-    if not common or any(other != common[0] for other in common):
-        raise DataError("these draws are not of one dataset", "Run: dvc repro prepare")
-    seeds = {
-        str(manifest["seed"]): {key: manifest[key] for key in ("content_hash", "train", "validation")}
-        for manifest in sorted(draw_manifests, key=lambda manifest: manifest["seed"])
-    }
-    return {"kind": "dataset", "version": VERSION, **common[0], "seeds": seeds}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .ascent import Ascent
+from .ascent import Ascent, NeighborhoodAscent
 from .regime import Regime
 
 
@@ -25,6 +25,8 @@ def cost_of(ascent: Ascent, regime: Regime | None = None) -> Cost:
     Every step has the base's pass. In a step that ascends, ``steps`` gradients on a ``fraction`` of the images drive
     the ascent, and the second pass is on the ascent's `second_share` of them.
     """
+    if not isinstance(ascent, NeighborhoodAscent):
+        return Cost(1.0)
     regime = regime or Regime()
     ascending = 1 / (regime.every * ascent.period)
     with_ascent = regime.steps * regime.fraction + ascent.second_share

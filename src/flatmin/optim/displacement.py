@@ -12,17 +12,19 @@ from .gradient import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """eps_i = scale * radius_i * direction_i.
+    """eps_i = scale * radius_i * direction_i, times stretch_i entry by entry if there is one.
 
     Attributes:
         directions: a tensor per parameter, of the parameter's shape.
         radii: a factor per parameter.
         scale: one factor for all of them; a tensor with no dimension where only the device knows it.
+        stretch: a tensor per parameter that broadcasts to it.
     """
 
     directions: list[Tensor]
     radii: Sequence[float]
     scale: Scalar = 1.0
+    stretch: list[Tensor] | None = None
 
     def add_to(self, parameters: list[Tensor], share: float = 1.0) -> None:
         """Move the parameters by ``share`` times eps."""
@@ -33,7 +35,10 @@ class Displacement:
             factor *= self.scale
         for radius, members in self._by_radius().items():
             moved, along = [parameters[i] for i in members], [directions[i] for i in members]
-            torch._foreach_add_(moved, along, alpha=factor * radius)
+            if self.stretch is None:
+                torch._foreach_add_(moved, along, alpha=factor * radius)
+            else:
+                torch._foreach_addcmul_(moved, along, [self.stretch[i] for i in members], value=factor * radius)
 
     def tensors(self) -> list[Tensor]:
         """Eps itself, one tensor per parameter."""
@@ -42,6 +47,8 @@ class Displacement:
         return eps
 
     def _by_radius(self) -> dict[float, list[int]]:
+        if len(set(self.radii)) == 1 and self.radii[0]:
+            return {self.radii[0]: list(range(len(self.radii)))}
         members: dict[float, list[int]] = defaultdict(list)
         for i, radius in enumerate(self.radii):
             if radius:

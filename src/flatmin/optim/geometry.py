@@ -33,12 +33,11 @@ def ellipsoid(point: Point, scales: list[Tensor]) -> Displacement:
         point: where the ascent starts.
         scales: the diagonal of T, entries >= 0, each tensor broadcasting to its parameter. eps is zero where T g is.
     """
-    # starting from g / ||g|| keeps T g far from the ends of the floating-point range
-    direction = scaled(point.gradients, inverse(point.norm))
-    torch._foreach_mul_(direction, scales)
-    norm = vector_norm(direction)
-    torch._foreach_mul_(direction, scales)
-    return Displacement(direction, point.radii, inverse(norm))
+    moderate = isinstance(point.norm, float) and 1e-9 < point.norm < 1e9
+    # g / ||g|| in the place of g keeps T g far from the ends of the floating-point range
+    start = point.gradients if moderate else scaled(point.gradients, inverse(point.norm))
+    direction = list(torch._foreach_mul(start, scales))
+    return Displacement(direction, point.radii, inverse(vector_norm(direction)), stretch=scales)
 
 
 def fisher_ball(point: Point, eta: float) -> Displacement:

@@ -70,9 +70,10 @@ def measured_norm(loss: Tensor, values: list[Tensor]) -> Norm:
 
 def promised_norm(loss: Tensor, values: list[Tensor]) -> Norm:
     """The norm of a gradient that lies on one device, without waiting for it: squares are summed in float64."""
-    norms = torch._foreach_norm(values, 2, torch.float64)
+    norms = torch._foreach_norm(values, 2, torch.float64) if values else [loss.new_zeros((), dtype=torch.float64)]
     total = torch.linalg.vector_norm(torch.stack(norms))
-    return Norm(total, total.isfinite() & loss.isfinite().reshape(()))
+    finite = total.isfinite() & loss.isfinite().reshape(())
+    return Norm(total.where(finite, math.nan), finite)
 
 
 def inverse(norm: Scalar) -> Scalar:

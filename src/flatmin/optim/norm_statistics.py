@@ -1,7 +1,7 @@
 """Running statistics of norm layers: which they are, how to hold them still, and one update from several parts."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -53,32 +53,44 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _frozen(layers: list[nn.Module]) -> Iterator[None]:
-    with ExitStack() as thaw:
-        for layer in layers:
-            thaw.callback(_stop_tracking(layer) if isinstance(layer, _BatchNorm) else _divert(layer))
+    switched = [layer for layer in layers if isinstance(layer, _BatchNorm)]
+    others = [layer for layer in layers if not isinstance(layer, _BatchNorm)] if len(switched) < len(layers) else []
+    with _stop_tracking(switched), _divert(others):
         yield
 
 
-def _stop_tracking(layer: _BatchNorm) -> Callable[[], None]:
+@contextmanager
+def _stop_tracking(layers: list[_BatchNorm]) -> Iterator[None]:
     """Batch norm's own switch, which costs nothing: training mode then passes no buffer and counts no batch.
 
     Evaluation mode reads the buffers whatever the switch says.
     """
-    # in the instance's dictionary, past nn.Module.__setattr__, which takes longer than all the rest
-    attributes = layer.__dict__
-    tracking = attributes.get("track_running_stats", True)
-    attributes["track_running_stats"] = False
-    return lambda: attributes.update(track_running_stats=tracking)
+    # in the instances' dictionaries, past nn.Module.__setattr__, which takes longer than all the rest
+    attributes = [layer.__dict__ for layer in layers]
+    before = [own["track_running_stats"] for own in attributes]
+    try:
+        for own in attributes:
+            own["track_running_stats"] = False
+        yield
+    finally:
+        for own, tracking in zip(attributes, before, strict=True):
+            own["track_running_stats"] = tracking
 
 
-def _divert(layer: nn.Module) -> Callable[[], None]:
-    """Let the layer update copies. Instance norm has no switch: it updates its buffers whatever the flag says.
+@contextmanager
+def _divert(layers: list[nn.Module]) -> Iterator[None]:
+    """Let layers update copies. Instance norm has no switch: it updates its buffers whatever the flag says.
 
     An evaluation inside the block, after a training pass inside it, reads the copies.
     """
-    kept = {name: layer._buffers[name] for name in _RUNNING if layer._buffers.get(name) is not None}
-    layer._buffers.update({name: buffer.clone() for name, buffer in kept.items() if buffer is not None})
-    return lambda: layer._buffers.update(kept)
+    kept = [{name: layer._buffers[name] for name in _RUNNING if name in layer._buffers} for layer in layers]
+    try:
+        for layer, buffers in zip(layers, kept, strict=True):
+            layer._buffers.update({name: b if b is None else b.clone() for name, b in buffers.items()})
+        yield
+    finally:
+        for layer, buffers in zip(layers, kept, strict=True):
+            layer._buffers.update(buffers)
 
 
 class RunningStatistics:
@@ -107,9 +119,9 @@ class RunningStatistics:
     def moving(self, share: float) -> Iterator[None]:
         """A forward pass inside updates them, as one of several whose ``share`` of the images adds up to one.
 
-        Every part starts from the values at the beginning of the step, and their weighted mean is kept: for a
-        running mean (1 - a) r + a s that is one update by the mean of the parts' batch statistics, and the batch
-        counter advances by one.
+        Every part starts from the values at the beginning of the step, and the weighted mean of what the parts add
+        is kept: for a running mean (1 - a) r + a s that is one update by the mean of the parts' batch statistics, and
+        the batch counter advances by one.
         """
         if share == 1 or not self._buffers:
             yield
@@ -117,11 +129,12 @@ class RunningStatistics:
         self._before.restore()
         yield
         self._parts += share
-        moved = [buffer.double() * share for buffer in self._buffers]
+        starts = [value.double() for value in self._before.values]
+        moved = [share * (buffer.double() - start) for buffer, start in zip(self._buffers, starts, strict=True)]
         self._sums = [total + part for total, part in zip(self._sums, moved, strict=True)] if self._sums else moved
         with torch.no_grad():
-            for buffer, total in zip(self._buffers, self._sums, strict=True):
-                mean = total / self._parts
+            for buffer, start, total in zip(self._buffers, starts, self._sums, strict=True):
+                mean = start + total / self._parts
                 buffer.copy_(mean if buffer.is_floating_point() else mean.round())
 
     def restore(self) -> None:

@@ -46,6 +46,11 @@ def check_options(owner: Any, label: str) -> None:
             raise ValueError(f"{label}: {field.name} = {value!r} is not one of {', '.join(choices)}")
 
 
+def share_of(count: int, share: float) -> int:
+    """How many a share of ``count`` is: rounded up, and at least one; 0.55 of 100 is 55 whatever floats make of it."""
+    return max(1, math.ceil(round(share * count, 9)))
+
+
 def require_in_range(
     label: str,
     value: object,

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Group = dict[str, Any]
@@ -94,18 +93,12 @@ def _is_sharded(parameter: Tensor) -> bool:
     return defining is not None and isinstance(parameter, defining.DTensor)
 
 
-def check_dense(parameters: Iterable[Tensor], names: Mapping[Tensor, str]) -> None:
-    """Refuse sparse gradients.
-
-    Raises:
-        RuntimeError: names a parameter that has one.
-    """
-    for parameter in parameters:
-        if parameter.grad is not None and parameter.grad.layout is not torch.strided:
-            raise RuntimeError(
-                f"{describe(parameter, names)} has a sparse gradient, which cannot be perturbed and clipped with the "
-                "others: build its layer with sparse=False"
-            )
+def sparse_gradient(parameter: Tensor, names: Mapping[Tensor, str]) -> RuntimeError:
+    """The error for a parameter whose gradient is sparse."""
+    return RuntimeError(
+        f"{describe(parameter, names)} has a sparse gradient, which cannot be perturbed and clipped with the "
+        "others: build its layer with sparse=False"
+    )
 
 
 def describe(parameter: Tensor, names: Mapping[Tensor, str]) -> str:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from .gradient import Gradient
 from .norm_statistics import RunningStatistics
-from .parameters import Group, check_dense
+from .parameters import Group, sparse_gradient
 from .replay import RandomState, random_devices, replayed
 from .replicas import Replicas
 from .snapshot import Snapshot
@@ -88,7 +88,7 @@ class Passes:
         """
         self._closure, self._size = closure, size
         self._call = 0
-        self._devices = random_devices(self._parameters())
+        self._devices = random_devices(self.base.param_groups)
         self.statistics = RunningStatistics(self.module, self._before)
         try:
             yield self.statistics
@@ -109,17 +109,12 @@ class Passes:
         """
         if self.shared_masks:
             self._start = RandomState(self._devices)
-        with self.replicas.apart() if apart else nullcontext():
-            return self._gradient(part, share)
+        return self._gradient(part, share, apart)
 
     def again(self, part: Part = WHOLE, *, still: bool = True, apart: bool = False) -> Gradient:
         """A pass at w + eps; running statistics stand ``still`` in it, or move as in any other."""
-        with (
-            self._same_masks(),
-            self.statistics.still() if still else nullcontext(),
-            self.replicas.apart() if apart else nullcontext(),
-        ):
-            return self._gradient(part, None)
+        with self._same_masks(), self.statistics.still() if still else nullcontext():
+            return self._gradient(part, None, apart)
 
     def losses(self, part: Part = WHOLE) -> Tensor:
         """The losses of single samples at w + eps; calls the closure with gradients disabled."""
@@ -129,20 +124,21 @@ class Passes:
     def left(self, *, first: bool = False) -> Gradient:
         """The gradient that a loop of the caller's own has left; ``first`` in its step, or after another."""
         self._call = 0 if first else self._call
-        return self._finished(self._collected(torch.zeros(()), None))
+        return self._with_l2(self._collected(torch.zeros(()), None), apart=False)
 
     def _same_masks(self) -> AbstractContextManager[None]:
         return nullcontext() if self._start is None else replayed(self._start, self._devices)
 
-    def _gradient(self, part: Part, share: float | None) -> Gradient:
+    def _gradient(self, part: Part, share: float | None, apart: bool) -> Gradient:
         """The mean gradient over a part; ``share`` is None where running statistics are not the concern."""
         chunks = list(self._chunks(part))
-        if len(chunks) == 1:
-            return self._finished(self._called(chunks[0][1], share))
-        total = GradientSum()
-        for weight, chunk in chunks:
-            total.add(self._called(chunk, None if share is None else share * weight), weight)
-        return self._finished(total.result(self._parameters()))
+        with self.replicas.apart() if apart else nullcontext():
+            if len(chunks) == 1:
+                return self._with_l2(self._called(chunks[0][1], share), apart)
+            total = GradientSum()
+            for weight, chunk in chunks:
+                total.add(self._called(chunk, None if share is None else share * weight), weight)
+            return self._with_l2(total.result(self._parameters()), apart)
 
     def _called(self, part: Part, share: float | None) -> Gradient:
         """One call of the closure."""
@@ -156,18 +152,29 @@ class Passes:
         return self._collected(loss.detach() if losses is None else losses.mean(), losses)
 
     def _sample_losses(self, part: Part) -> Tensor:
-        losses = self._closure(part)
+        try:
+            losses = self._closure(part)
+        except RuntimeError as error:
+            error.add_note("The closure is called with gradients disabled too, to compare samples:" + PART_CLOSURE)
+            raise
         if losses.dim() != 1:
-            raise TypeError("this method compares samples: the closure must return one loss for each:" + PART_CLOSURE)
+            raise missing_losses("this method")
         return losses
 
     def _collected(self, loss: Tensor, losses: Tensor | None) -> Gradient:
         """What ``.grad`` holds, loss scale divided out."""
         if self.scaler is not None:
             self.scaler.unscale_(self._next_call())  # type: ignore[arg-type]
-        parameters = [parameter for parameter in self._parameters() if parameter.grad is not None]
-        check_dense(parameters, self.names)
-        return Gradient(loss, losses, parameters, [p.grad for p in parameters if p.grad is not None])
+        gradient = Gradient(loss, losses, [], [])
+        for group in self.base.param_groups:
+            for parameter in group["params"]:
+                value = parameter.grad
+                if value is not None:
+                    if value.layout is not torch.strided:
+                        raise sparse_gradient(parameter, self.names)
+                    gradient.parameters.append(parameter)
+                    gradient.values.append(value)
+        return gradient
 
     def _next_call(self) -> "_Call":
         """The next stand-in for the optimizer: a scaler unscales each one's gradients once between its updates."""
@@ -177,12 +184,16 @@ class Passes:
         return self._calls[self._call - 1]
 
     @torch.no_grad()
-    def _finished(self, gradient: Gradient) -> Gradient:
-        """The gradient with that of the L2 term ``l2 / 2 ||w||^2`` added, at the weights of the moment."""
+    def _with_l2(self, gradient: Gradient, apart: bool) -> Gradient:
+        """The gradient with that of the L2 term ``l2 / 2 ||w||^2`` added, at the weights of the moment.
+
+        Gradients that replicas share have the mean of this term too, for their weights may differ.
+        """
         for group in self.base.param_groups:
             if group.get("l2"):
                 reached = [p for p in group["params"] if p.grad is not None]
-                torch._foreach_add_([p.grad for p in reached], reached, alpha=group["l2"])
+                weights = reached if apart else self.replicas.mean(reached)
+                torch._foreach_add_([p.grad for p in reached], weights, alpha=group["l2"])
         return gradient
 
     def _chunks(self, part: Part) -> Iterator[tuple[float, Part]]:
@@ -251,6 +262,11 @@ class _Call:
     @property
     def param_groups(self) -> list[Group]:
         return self._base.param_groups
+
+
+def missing_losses(what: str) -> TypeError:
+    """The error for a closure that returns the mean loss to a method that compares samples."""
+    return TypeError(f"{what} compares samples: the closure must return one loss for each:" + PART_CLOSURE)
 
 
 def missing_parts(what: str) -> ValueError:

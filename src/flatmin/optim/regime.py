@@ -15,7 +15,7 @@ class Regime:
             ascend usually want a larger rho.
         steps: gradients of the ascent. With more than one, each moves rho / steps further along its own direction,
             normalised on its own; by the triangle inequality eps stays within rho, so that there is nothing to
-            project (SAM's appendix C.4 tries 1, 2, 3 and 5).
+            project (but for Fisher-SAM, whose norm changes on the way). SAM's paper tries 1, 2, 3 and 5.
         m: images per ascent, the paper's m (section 4.1). The batch is split into parts of m images, each with an
             ascent of its own, and the gradients at the perturbed points are averaged. 0: the whole batch.
         ragged: what becomes of a last part of fewer than m images: ``weighted`` by its images, or ``dropped``.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -34,9 +35,7 @@ def replayed(start: RandomState, devices: Iterable[torch.device]) -> Iterator[No
         end.put_back()
 
 
-def random_devices(tensors: Iterable[torch.Tensor]) -> list[torch.device]:
-    """The devices of some tensors that have a default generator of their own: all but the CPU."""
-    return [device for device in dict.fromkeys(tensor.device for tensor in tensors) if device.type not in _WITHOUT]
-
-
-_WITHOUT = {"cpu", "meta"}
+def random_devices(groups: Iterable[dict[str, Any]]) -> list[torch.device]:
+    """The devices of param groups that have a default generator of their own: all but the CPU."""
+    others = {parameter.device for group in groups for parameter in group["params"]}
+    return [device for device in others if device.type not in ("cpu", "meta")]

@@ -23,12 +23,25 @@ class Replicas:
     def __init__(self, module: nn.Module | None, perturbation: Perturbation) -> None:
         if perturbation not in ("synced", "local"):
             raise ValueError(f"perturbation = {perturbation!r} is not one of synced, local")
-        self._replica = module if isinstance(module, DistributedDataParallel) else None
+        inside = () if module is None else module.modules()  # it may be compiled, or part of a larger module
+        self._replica = next((part for part in inside if isinstance(part, DistributedDataParallel)), None)
         self.local = perturbation == "local" and self._replica is not None
+        self.reuses_gradients = self._replica is not None and self._replica.gradient_as_bucket_view
+        """Whether the next pass writes into the tensors that hold this one's gradient."""
 
     def apart(self) -> AbstractContextManager[None]:
         """A pass inside leaves its gradient as this replica computed it, if the perturbation is local."""
         return self._replica.no_sync() if self.local and self._replica is not None else nullcontext()
+
+    def mean(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each tensor over the replicas, if local perturbations have set them apart."""
+        if not self.local or self._replica is None:
+            return tensors
+        group = self._replica.process_group
+        means = list(torch._foreach_div(tensors, distributed.get_world_size(group)))
+        for mean in means:
+            distributed.all_reduce(mean, group=group)
+        return means
 
     def agree(self, finite: bool | Tensor, device: torch.device) -> bool | Tensor:
         """Whether all replicas can say ``finite``. A replica that skipped alone would leave the others waiting."""

@@ -44,7 +44,7 @@ class RhoSchedule:
             steps: of how many.
             lr: the learning rate of this step over the largest one of the run.
         """
-        if step < self.rho_start * steps:
+        if step < round(self.rho_start * steps, 9):
             return 0.0
         height = {"constant": 1.0, "lr": lr, "cosine": 0.5 * (1 + math.cos(math.pi * step / steps))}
         warmup = self.rho_warmup * steps

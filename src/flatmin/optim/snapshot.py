@@ -1,5 +1,6 @@
 """Takes tensors back to what they were, bit for bit and in their own storage."""
 
+import operator
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -18,6 +19,7 @@ class Snapshot:
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.values: list[Tensor] = []
+        self._kinds: list[tuple[torch.dtype, torch.device, torch.Size]] = []
         self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
 
     def __reduce__(self) -> tuple[type["Snapshot"], tuple[()]]:
@@ -29,6 +31,7 @@ class Snapshot:
         tensors = list(tensors)
         if not self._fits(tensors):
             self.tensors = tensors
+            self._kinds = [(t.dtype, t.device, t.shape) for t in tensors]
             self.values = [torch.empty_like(tensor, requires_grad=False) for tensor in tensors]
             self._groups = self._by_kind()
         with torch.no_grad():
@@ -48,9 +51,11 @@ class Snapshot:
             tensor.copy_(torch.where(keep.to(tensor.device), tensor, value))
 
     def _fits(self, tensors: list[Tensor]) -> bool:
-        return len(tensors) == len(self.tensors) and all(
-            old is new and value.shape == new.shape and value.dtype == new.dtype and value.device == new.device
-            for old, new, value in zip(self.tensors, tensors, self.values, strict=True)
+        """Whether these are the tensors of last time, not resized, converted or moved since."""
+        return (
+            len(tensors) == len(self.tensors)
+            and all(map(operator.is_, tensors, self.tensors))
+            and [(t.dtype, t.device, t.shape) for t in tensors] == self._kinds
         )
 
     def _by_kind(self) -> list[tuple[list[Tensor], list[Tensor]]]:

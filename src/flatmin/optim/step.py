@@ -16,8 +16,20 @@ from .ascent import Ascent, Memory, Point
 from .gradient import Gradient, Norm, Scalar, measured_norm, promised_norm
 from .layers import depth_factors, norm_parameters
 from .norm_statistics import RunningStatistics, frozen_statistics
+from .options import require_in_range, share_of
 from .parameters import Group, check_module, check_parameters, describe, groups_of, listed, names_of
-from .passes import CLOSURE, WHOLE, Closure, GradientSum, Part, Passes, missing_parts, part_length, sub_part
+from .passes import (
+    CLOSURE,
+    WHOLE,
+    Closure,
+    GradientSum,
+    Part,
+    Passes,
+    missing_losses,
+    missing_parts,
+    part_length,
+    sub_part,
+)
 from .regime import Regime
 from .replicas import Perturbation, Replicas
 from .snapshot import Snapshot
@@ -137,6 +149,8 @@ class SharpnessAware(Optimizer):
         self._weights = Snapshot()
         self._memory: Memory = {}
         self._taken = self._moves = 0
+        self._finite: bool | Tensor = True
+        self._ahead = False
         self._skipped: int | Tensor = 0
         self._last_norm = Norm(math.nan, True)
         self._clean_norm: Scalar = math.nan
@@ -189,15 +203,19 @@ class SharpnessAware(Optimizer):
         if closure is None:
             if self._flight is None:
                 raise TypeError("step() needs a closure, for it computes the gradient more than once:" + CLOSURE)
-            return self.descend()
+            return self._end_of_flight(self._flight)
         if self._flight is not None:
             raise RuntimeError("ascend() was called: descend() ends that step, and retreat() calls it off")
         if size is None and self._parts_wanted_by:
             raise missing_parts(self._parts_wanted_by)
+        self._begin()
         with self._passes.over(closure, size) as statistics:
             loss, gradient = self._descent_gradient(size)
             self._finish(gradient, statistics)
         return loss
+
+    def _begin(self) -> None:
+        self._finite, self._ahead, self._moves = True, self._runs_ahead(), 0
 
     def _descent_gradient(self, size: int | None) -> tuple[Tensor, Gradient]:
         """The clean loss, and the gradient to descend along, which is in ``.grad`` too."""
@@ -236,10 +254,9 @@ class SharpnessAware(Optimizer):
                     if self._measure(at).finite is False:
                         return loss, at
                 self._perturb(at, inner_step)
-            self._let_go(clean)
-            second = part
-            if self.ascent.needs_losses and clean.losses is not None:
-                second = self._second_part(part, clean.losses, size)
+                if inner_step == 0:
+                    self._let_go(clean)
+            second = self._second_part(part, clean, size) if self.ascent.needs_losses else part
             sharp = self._passes.again(second, still=self.regime.statistics == "clean")
         return loss, self._descended(clean, sharp)
 
@@ -257,9 +274,11 @@ class SharpnessAware(Optimizer):
                 self.ascent.without_ascent(clean, self._memory)
             clean.norm = None
 
-    def _second_part(self, part: Part, before: Tensor, size: int | None) -> Part:
-        assert size is not None
-        chosen = self.ascent.second_part(before, self._passes.losses(part))
+    def _second_part(self, part: Part, clean: Gradient, size: int | None) -> Part:
+        """The samples of a part that the second pass is on."""
+        if clean.losses is None or size is None:
+            raise missing_losses(self.ascent.name)
+        chosen = self.ascent.second_part(clean.losses, self._passes.losses(part))
         if chosen is None:
             return part
         return part[chosen] if isinstance(part, Tensor) else chosen + part.indices(size)[0]
@@ -268,7 +287,7 @@ class SharpnessAware(Optimizer):
         """Step with the base optimizer, or skip the step: now, or as the device will decide."""
         norm = gradient.norm or self._measure(gradient)
         self._last_norm = norm
-        self._taken, self._moves = self._taken + 1, 0
+        self._taken += 1
         if self.clip_norm is not None and norm.finite is not False and gradient.parameters:
             dtype = torch.promote_types(gradient.parameters[0].dtype, torch.float32)
             total = torch.as_tensor(norm.total, dtype=dtype)
@@ -298,6 +317,15 @@ class SharpnessAware(Optimizer):
     def _radii(self) -> list[float]:
         return [self.ascent.radius(group) for group in self.param_groups]
 
+    def _radii_of(self, parameters: list[Tensor]) -> list[float]:
+        """Rho of each parameter."""
+        by_group = self._radii()
+        if len(by_group) == 1 and not self._depth:
+            return by_group * len(parameters)
+        groups = zip(self.param_groups, by_group, strict=True)
+        radius = {parameter: rho for group, rho in groups for parameter in group["params"]}
+        return [radius[parameter] * self._depth.get(parameter, 1.0) for parameter in parameters]
+
     @property
     def _period(self) -> int:
         return self.regime.every * self.ascent.period
@@ -322,7 +350,7 @@ class SharpnessAware(Optimizer):
         if self.regime.fraction == 1 or size is None:
             return part
         length = part_length(part, size)
-        return sub_part(part, 0, math.ceil(self.regime.fraction * length), size)
+        return sub_part(part, 0, share_of(length, self.regime.fraction), size)
 
     @contextmanager
     def _away(self, clean: Gradient) -> Iterator[None]:
@@ -336,6 +364,7 @@ class SharpnessAware(Optimizer):
         finally:
             self.perturbed = False
             self._weights.restore()
+            torch.clear_autocast_cache()
 
     @torch.no_grad()
     def _perturb(self, at: Gradient, inner_step: int) -> None:
@@ -343,26 +372,22 @@ class SharpnessAware(Optimizer):
 
         The gradient and eps live no longer than this call and the closure's ``zero_grad``.
         """
-        found = dict(zip(at.parameters, at.values, strict=True))
-        moves = [
-            (parameter, found[parameter], radius * self._depth.get(parameter, 1.0))
-            for group, radius in zip(self.param_groups, self._radii(), strict=True)
-            for parameter in group["params"]
-            if parameter in found and (self._only is None or parameter in self._only)
-        ]
-        if not moves:
-            return
-        parameters, gradients, radii = map(list, zip(*moves, strict=True))
-        norm = at.total if self._only is None else self._norm_of(at.loss, gradients).total
-        if isinstance(norm, float) and norm == 0:
+        parameters, gradients, norm = at.parameters, at.values, at.total
+        if self._only is not None:
+            movable = [i for i, parameter in enumerate(parameters) if parameter in self._only]
+            parameters, gradients = [parameters[i] for i in movable], [gradients[i] for i in movable]
+            norm = self._norm_of(at.loss, gradients).total
+        if not parameters or (isinstance(norm, float) and norm == 0):
             return
         weights = parameters
         if inner_step:
             kept = dict(zip(self._weights.tensors, self._weights.values, strict=True))
             weights = [kept[parameter] for parameter in parameters]
         names = [self._names[parameter] for parameter in parameters] if self.ascent.needs_names else ()
-        point = Point(weights, gradients, radii, norm, names, seed=self._next_seed())
+        point = Point(weights, gradients, self._radii_of(parameters), norm, names, seed=self._next_seed())
         self.ascent.perturbation(point).add_to(parameters, share=1 / self.regime.steps)
+        # autocast around the whole step would go on with its casts of the weights before the move
+        torch.clear_autocast_cache()
 
     def _next_seed(self) -> int:
         """Another one in every move of every step: numbers that count them, spread over the range of seeds."""
@@ -375,37 +400,44 @@ class SharpnessAware(Optimizer):
         if not self.ascent.keeps_clean_gradient:
             clean.values = []
             return
+        if self._replicas.reuses_gradients:
+            clean.values = [value.clone() for value in clean.values]
         for parameter in clean.parameters:
             parameter.grad = None
 
     # norms
 
     def _measure(self, gradient: Gradient) -> Norm:
-        """The norm of a gradient, on which all replicas agree that it is finite."""
+        """The norm of a gradient, and whether this and all before it in the step were finite, in every replica."""
         norm = self._norm_of(gradient.loss, gradient.values)
-        finite = self._replicas.agree(norm.finite, gradient.loss.device)
-        gradient.norm = Norm(norm.total, finite)
+        self._finite = self._finite & self._replicas.agree(norm.finite, gradient.loss.device)
+        gradient.norm = Norm(norm.total, self._finite)
         return gradient.norm
 
     def _norm_of(self, loss: Tensor, values: list[Tensor]) -> Norm:
-        return promised_norm(loss, values) if self._runs_ahead else measured_norm(loss, values)
+        return promised_norm(loss, values) if self._ahead else measured_norm(loss, values)
 
     def _measure_clean(self, clean: Gradient) -> None:
         if not clean.parameters:
             raise RuntimeError("the closure left no gradient: it must call loss.backward() on its way:" + CLOSURE)
         self._clean_norm = self._measure(clean).total
 
-    @property
     def _runs_ahead(self) -> bool:
-        """Whether the host need not know if a step is skipped.
+        """Whether the host need not know if the step is skipped.
 
         In the first step it must: fused kernels that skip it leave momentum buffers without values.
         """
         return (
-            self._taken > 0
+            device_runs_ahead(self.param_groups)
             and not self.ascent.remembers
             and getattr(self.base, "_step_supports_amp_scaling", False)
-            and device_runs_ahead(self._trained())
+            and all(
+                self.state.get(parameter, {}).get("momentum_buffer") is not None
+                for group in self.param_groups
+                if group.get("momentum")
+                for parameter in group["params"]
+                if parameter.requires_grad
+            )
         )
 
     def _trained(self) -> list[Tensor]:
@@ -454,11 +486,12 @@ class SharpnessAware(Optimizer):
             at = flight.gradient
         self._perturb(at, flight.moves)
         flight.moves += 1
-        if flight.moves == 1 and self.regime.steps == 1:
+        if flight.moves == 1:
             self._let_go(flight.gradient)
         return True
 
     def _begun_flight(self) -> "_Flight":
+        self._begin()
         clean = self._passes.left(first=True)
         self._measure_clean(clean)
         flight = _Flight(clean)
@@ -480,15 +513,23 @@ class SharpnessAware(Optimizer):
             A zero in the place of the loss, which this form does not know.
 
         Raises:
-            RuntimeError: there was no `ascend` before.
+            RuntimeError: there was no `ascend` before, or too few of them.
         """
-        flight, self._flight = self._flight, None
-        if flight is None:
+        if self._flight is None:
             raise RuntimeError("descend() ends what ascend() began: call ascend() after the first backward()")
+        return self.step()  # whose hooks are called, and which schedulers count
+
+    def _end_of_flight(self, flight: "_Flight") -> Tensor:
+        if flight.open and flight.moves < self.regime.steps:
+            raise RuntimeError(f"ascend() was called {flight.moves} of {self.regime.steps} times: go on with it")
+        self._flight = None
         gradient = flight.gradient
         if flight.open:
-            flight.close()
-            gradient = self._descended(flight.gradient, self._passes.left())
+            try:
+                sharp = self._passes.left()
+            finally:
+                flight.close()
+            gradient = self._descended(flight.gradient, sharp)
         self._finish(gradient, None)
         return gradient.loss
 
@@ -514,16 +555,15 @@ class SharpnessAware(Optimizer):
         ascent, regime = self.ascent, self.regime
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm = {self.clip_norm!r} is out of range: it must be above 0, or None")
-        if not 0 <= l2 < math.inf:
-            raise ValueError(f"l2 = {l2!r} is out of range: it must be a finite number >= 0")
-        if micro_batch is not None and not micro_batch >= 1:
-            raise ValueError(f"micro_batch = {micro_batch!r} is out of range: it must be at least 1, or None")
+        require_in_range("l2", l2, at_least=0.0)
+        if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
+            raise ValueError(f"micro_batch = {micro_batch!r} is out of range: it must be a whole number >= 1, or None")
         if ascent.period > 1 and regime.every > 1:
             raise ValueError(f"{ascent.name} ascends every {ascent.period} steps by itself: leave every = 1")
         if regime.statistics == "both" and (regime.m or micro_batch):
             raise ValueError("statistics = 'both' is for whole batches: leave out m and micro_batch")
-        if ascent.keeps_clean_gradient and regime.fraction < 1:
-            raise ValueError(f"{ascent.name} compares gradients of the same images: leave fraction = 1")
+        if (ascent.keeps_clean_gradient or ascent.needs_losses) and regime.fraction < 1:
+            raise ValueError(f"{ascent.name} compares both passes on the same images: leave fraction = 1")
         if ascent.remembers and regime.m:
             raise ValueError(f"{ascent.name} keeps one gradient from step to step: leave m = 0")
         if ascent.keeps_clean_gradient and self._replicas.local:
@@ -537,6 +577,7 @@ class SharpnessAware(Optimizer):
             if group.get("maximize", defaults.get("maximize", False)):
                 raise ValueError("maximize=True would turn the ascent round: minimise the negated loss instead")
             self.ascent.radius(group)
+            require_in_range("l2 of a param group", group.get("l2", 0.0), at_least=0.0)
             unnamed = [p for p in group["params"] if isinstance(p, Tensor) and p not in self._names]
             if by_name and unnamed:
                 raise ValueError(
@@ -658,7 +699,8 @@ class _Flight:
         self.stack.close()
 
 
-def device_runs_ahead(parameters: Iterable[Tensor]) -> bool:
+def device_runs_ahead(groups: Iterable[Group]) -> bool:
     """Whether all parameters are on one CUDA device, whose work the host queues without waiting for it."""
-    devices = {parameter.device for parameter in parameters}
-    return len(devices) == 1 and devices.pop().type == "cuda"
+    parameters = (parameter for group in groups for parameter in group["params"])
+    first = next(parameters, None)
+    return first is not None and first.is_cuda and all(other.device == first.device for other in parameters)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
+
+from flatmin.records import write_atomically
 
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` (UTF-8, ending in one newline) beside ``path`` and move it into place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = text.rstrip("\n") + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(content)
-        Path(name).chmod(0o644)  # mkstemp makes files that only their owner can read
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, text.rstrip("\n") + "\n")
 
 
 def prune(folder: Path, keep: Collection[str], suffixes: Collection[str]) -> None:

@@ -1,6 +1,5 @@
 """ESAM: SAM on a random part of the weights, and on the samples that it matters to."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from ..ascent import NeighborhoodAscent, Point, option
 from ..displacement import Displacement
 from ..gradient import inverse
+from ..options import share_of
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ class EsamAscent(NeighborhoodAscent):
 
     def second_part(self, before: Tensor, after: Tensor) -> Tensor | None:
         """The samples whose loss rose most."""
-        return (after - before).topk(max(1, math.ceil(self.gamma * len(before)))).indices.sort().values
+        return (after - before).topk(share_of(len(before), self.gamma)).indices.sort().values
