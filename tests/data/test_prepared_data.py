@@ -14,7 +14,7 @@ from flatmin.data.archives import obtain
 from flatmin.data.errors import DataError
 from flatmin.data.loading import load
 from flatmin.data.manifest import content_hash, data_hash, draw_folder, images_folder, read_manifest
-from flatmin.data.prepared import channel_statistics, dataset_manifest, write_draw, write_images
+from flatmin.data.prepared import channel_statistics, write_draw, write_images
 from flatmin.data.source import Source
 from flatmin.data.sources import registry
 from flatmin.settings import DatasetSpec
@@ -84,18 +84,6 @@ def test_a_fixed_draw_says_so(tmp_path: Path, toy_source: Source) -> None:
     assert [manifest["conditional"] for manifest in fixed] == ["conditional on one draw"] * 2
     assert fixed[0]["content_hash"] == fixed[1]["content_hash"] != free["content_hash"]
     assert free["conditional"] is None
-
-
-def test_a_dataset_s_manifest_gathers_its_seeds(tmp_path: Path, toy_source: Source) -> None:
-    manifests = prepare(tmp_path, toy_source, "toy-noise", spec(), seeds=(0, 1))
-    gathered = dataset_manifest(manifests[::-1])
-    assert list(gathered["seeds"]) == ["0", "1"]
-    assert gathered["seeds"]["1"]["content_hash"] == manifests[1]["content_hash"]
-    assert gathered["spec"] == manifests[0]["spec"]
-    (other,) = prepare(tmp_path, toy_source, "clean", spec(noise=None))
-    for wrong in ([*manifests, other], []):
-        with pytest.raises(DataError, match="not of one dataset"):
-            dataset_manifest(wrong)
 
 
 def test_what_is_loaded_is_what_the_source_has_at_the_drawn_places(tmp_path: Path, toy_source: Source) -> None:

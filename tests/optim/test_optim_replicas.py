@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import replica_worker
 import torch
+from filelock import FileLock
 from replica_worker import MAY_BE_LOCAL, METHODS, PER_REPLICA, REGIMES, batch, normalised, smooth, train
 from torch import Tensor
 
@@ -15,19 +17,25 @@ from flatmin.optim import Regime
 
 Results = list[dict[Any, Any]]
 
-pytestmark = [
-    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed"),
-    pytest.mark.xdist_group("replicas"),  # one launch for all
-]
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Results:
     """What each replica made of each case: all from one launch, which takes most of the time."""
-    folder = tmp_path_factory.mktemp("replicas")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "replicas"  # shared by the workers of one run
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            launch(folder)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def launch(folder: Path) -> None:
+    folder.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     done = subprocess.run(
-        [*launch, replica_worker.__file__, str(folder)],
+        [*launcher, replica_worker.__file__, str(folder)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -35,7 +43,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
 def distance(left: list[Tensor], right: list[Tensor]) -> float:
