@@ -46,6 +46,11 @@ class Gradient:
     """Filled once it is known; whoever changes ``values`` afterwards takes care of it."""
 
     @property
+    def known_bad(self) -> bool:
+        """Whether somebody has waited to learn that it, or one before it in the step, is not finite."""
+        return self.norm is not None and self.norm.finite is False
+
+    @property
     def total(self) -> Scalar:
         """||g||_2, once it is known."""
         assert self.norm is not None

@@ -232,7 +232,7 @@ class SharpnessAware(Optimizer):
             loss, gradient = self._sharp_gradient(part, size, share)
             losses.append(share * loss)
             norms.append(share * self._clean_norm)
-            if gradient.norm is not None and gradient.norm.finite is False:
+            if gradient.known_bad:
                 return loss, gradient
             total.add(gradient, share)
         self._clean_norm = sum(norms)
@@ -244,14 +244,15 @@ class SharpnessAware(Optimizer):
         clean = self._passes.clean(driving, share, apart=local)
         loss = clean.loss
         self._measure_clean(clean)
-        if clean.norm is not None and clean.norm.finite is False:
+        if clean.known_bad:
             return loss, clean
         with self._away(clean):
             at = clean
             for inner_step in range(self.regime.steps):
                 if inner_step:
                     at = self._passes.again(driving, apart=local)
-                    if self._measure(at).finite is False:
+                    self._measure(at)
+                    if at.known_bad:
                         return loss, at
                 self._perturb(at, inner_step)
                 if inner_step == 0:
@@ -262,14 +263,17 @@ class SharpnessAware(Optimizer):
 
     def _descended(self, clean: Gradient, sharp: Gradient) -> Gradient:
         """The gradient at w + eps, and what the method makes of it."""
-        if self.ascent.keeps_clean_gradient and self._measure(sharp).finite is not False:
-            with torch.no_grad():
-                self.ascent.descent(clean, sharp, self._memory)
-            sharp.norm = None
+        if self.ascent.keeps_clean_gradient:
+            self._measure(sharp)
+            if not sharp.known_bad:
+                with torch.no_grad():
+                    self.ascent.descent(clean, sharp, self._memory)
+                sharp.norm = None
         return sharp
 
     def _without_ascent(self, clean: Gradient) -> None:
-        if self._memory and any(self._radii()) and clean.norm is not None and clean.norm.finite:
+        """What the method makes of the gradient at w, in a step between two ascents."""
+        if self._memory and any(self._radii()) and not clean.known_bad:
             with torch.no_grad():
                 self.ascent.without_ascent(clean, self._memory)
             clean.norm = None
@@ -288,7 +292,7 @@ class SharpnessAware(Optimizer):
         norm = gradient.norm or self._measure(gradient)
         self._last_norm = norm
         self._taken += 1
-        if self.clip_norm is not None and norm.finite is not False and gradient.parameters:
+        if self.clip_norm is not None and gradient.parameters and not gradient.known_bad:
             dtype = torch.promote_types(gradient.parameters[0].dtype, torch.float32)
             total = torch.as_tensor(norm.total, dtype=dtype)
             clip_grads_with_norm_(gradient.parameters, self.clip_norm, total)
@@ -478,7 +482,8 @@ class SharpnessAware(Optimizer):
             return False
         if flight.moves:
             at = self._passes.left()
-            if not self._measure(at).finite:
+            self._measure(at)
+            if at.known_bad:
                 flight.gradient = at
                 flight.close()
                 return False
@@ -495,7 +500,7 @@ class SharpnessAware(Optimizer):
         clean = self._passes.left(first=True)
         self._measure_clean(clean)
         flight = _Flight(clean)
-        if clean.norm is not None and not clean.norm.finite:
+        if clean.known_bad:
             return flight
         if not self._ascends():
             self._without_ascent(clean)

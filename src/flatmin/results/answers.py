@@ -12,7 +12,7 @@ import pandas as pd
 
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import Cell, Row, select
-from flatmin.results.inputs import TableInfo
+from flatmin.results.inputs import MethodInfo, TableInfo
 from flatmin.results.statistics import ALPHA, Interval
 from flatmin.results.wording import count, method_title
 
@@ -40,13 +40,14 @@ def answers(layout: Layout, runs: pd.DataFrame) -> list[Answer]:
 
 
 def representatives(table: TableInfo, runs: pd.DataFrame) -> Iterator[str]:
-    """One method per ascent with its options: the first that was tuned, else the first; never chosen by its result."""
+    """One method per ascent, options and m: the first that was tuned, else the first; never chosen by its result."""
     ascents = runs.drop_duplicates("method").set_index("method")["ascent"]
     tuned = set(runs.loc[runs["tuned"] == "selected", "method"])
     alike: dict[object, list[str]] = defaultdict(list)
     for method in table.methods:
         if method in ascents.index and ascents[method] != "none":
-            alike[ascents[method], frozenset(table.options_of(method).items())].append(method)
+            images = table.method_info.get(method, MethodInfo()).m
+            alike[ascents[method], images, frozenset(table.options_of(method).items())].append(method)
     for names in alike.values():
         yield next((name for name in names if name in tuned), names[0])
 

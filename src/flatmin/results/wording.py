@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 
 from flatmin.results.statistics import Interval, Paired
 
-ACRONYMS = ("sgd", "sam", "asam", "esam", "gsam")
+TITLES = {
+    "sgd": "SGD",
+    "sam": "SAM",
+    "asam": "ASAM",
+    "gsam": "GSAM",
+    "esam": "ESAM",
+    "looksam": "LookSAM",
+    "fisher": "Fisher-SAM",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "random": "random perturbation",
+}
+"""How the names of methods are written in a sentence."""
 
 
 def count(number: int, noun: str) -> str:
@@ -57,6 +70,7 @@ def difference_text(difference: Paired | None) -> str:
 
 
 def method_title(method: str) -> str:
-    """A method's name in a sentence: "sgd-2x" becomes "SGD-2x"; names that are no acronym stay as they are."""
-    head, dash, tail = method.partition("-")
-    return (head.upper() if head in ACRONYMS else head) + dash + tail
+    """A method's name in a sentence: "sgd-2x" becomes "SGD-2x", "looksam5" "LookSAM5"; other names stay as they are."""
+    head = re.match(r"[a-z]*", method)
+    assert head is not None
+    return TITLES.get(head.group(), head.group()) + method[head.end() :]
