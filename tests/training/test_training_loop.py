@@ -13,6 +13,7 @@ from tiny_runs import (
     FLIP_AND_CROP,
     IMAGES,
     MLP,
+    OTHERS,
     SAM,
     SGD,
     STEPS,
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flatmin.data.loading import Split
+from flatmin.forecast import gradients_per_image
 from flatmin.training import loop
 from flatmin.training.loop import Trainer, measure
 
@@ -138,7 +140,52 @@ def test_an_ascent_moves_the_weights_elsewhere(prepared: Path, method: dict[str,
 
 @pytest.mark.parametrize(("method", "per_image"), [(SGD, 1), (SAM, 2), (ASAM, 2)], ids=["sgd", "sam", "asam"])
 def test_gradients_are_counted_per_image(prepared: Path, method: dict[str, Any], per_image: int) -> None:
-    assert train_in_memory(settings(method), prepared).position.gradients == per_image * IMAGES * EPOCHS
+    assert train_in_memory(settings(method), prepared).position.gradients == per_image * EPOCHS * IMAGES
+
+
+@pytest.mark.parametrize("method", OTHERS.values(), ids=OTHERS)
+def test_the_forecast_counts_the_gradients_that_a_run_computes(prepared: Path, method: dict[str, Any]) -> None:
+    run = settings(method, epochs=8)  # whole periods of four steps
+    computed = train_in_memory(run, prepared).position.gradients
+    batches = len(range(0, IMAGES, 64)) * 8  # a share of a batch is rounded up to whole images
+    assert gradients_per_image(run) * 8 * IMAGES == pytest.approx(computed, abs=batches, rel=0.02)
+
+
+@pytest.mark.parametrize("method", OTHERS.values(), ids=OTHERS)
+def test_every_method_trains(prepared: Path, method: dict[str, Any]) -> None:
+    rows = train_in_memory(settings(method, lr=0.02, epochs=6), prepared).rows
+    assert rows[-1]["train_loss"] < 0.97 * rows[0]["train_loss"]
+    assert all(row["skipped_steps"] == 0 for row in rows)
+
+
+def test_rho_follows_its_schedule(prepared: Path) -> None:
+    running = trainer(settings({**SAM, "options": {"rho_start": 0.5, "rho_schedule": "lr"}}), prepared)
+    seen: list[tuple[float, float]] = []
+    running.train(
+        lambda: seen.append(tuple(running.optimizer.param_groups[0][k] for k in ("rho", "lr"))), lambda _: None
+    )
+    half = EPOCHS * STEPS / 2
+    expected = [0.1 * lr / 0.05 if step >= half else 0.0 for step, (_, lr) in enumerate(seen)]
+    assert [rho for rho, _ in seen] == pytest.approx(expected, rel=1e-12)
+    assert 0 < seen[-1][0] < 0.1
+
+
+def test_decay_in_the_loss_is_another_run_and_in_the_base_for_sgd_the_same(prepared: Path) -> None:
+    def after(method: dict[str, Any], where: str) -> dict[str, Tensor]:
+        return weights(train_in_memory(settings(method, weight_decay=0.01, weight_decay_in=where), prepared))
+
+    for name, value in after(SGD, "base").items():
+        torch.testing.assert_close(after(SGD, "loss")[name], value, rtol=1e-5, atol=1e-6)
+    assert not equal(after(SAM, "base"), after(SAM, "loss"))
+
+
+def test_fp16_is_near_float32(prepared: Path) -> None:
+    half = train_in_memory(settings(SAM, CNN, precision="fp16"), prepared)
+    assert half.scaler is not None
+    assert half.position.skipped_steps == 0
+    full = weights(train_in_memory(settings(SAM, CNN), prepared))
+    for name, value in weights(half).items():
+        torch.testing.assert_close(value, full[name], rtol=0.05, atol=0.02)
 
 
 def test_sam_at_rho_0_costs_what_sgd_costs(prepared: Path) -> None:

@@ -16,6 +16,7 @@ from tiny_runs import (
     EPOCHS,
     FLIP_AND_CROP,
     MLP,
+    OTHERS,
     SAM,
     SGD,
     STEPS,
@@ -44,6 +45,10 @@ RUNS: dict[str, RunSettings] = {
     "dropout": settings(SAM, {"name": "mlp", "args": {"hidden": [16], "drop_rate": 0.5}}),
     "bf16, channels last": settings(SAM, CNN, precision="bf16", memory_format="channels_last"),
     "clipping, warm-up": settings(SAM, clip_norm=0.5, warmup_epochs=1.5, label_smoothing=0.1),
+    **{name: settings(method) for name, method in OTHERS.items()},
+    "norm layers": settings({**SAM, "options": {"only": "norm", "depth": 3.0}}, CNN),
+    "decay in the loss, micro-batches": settings(SAM, CNN, weight_decay_in="loss", micro_batch=24),
+    "fp16": settings(SAM, CNN, precision="fp16"),
     "diverging": settings(SGD, lr=1e30, patience=5),
 }
 CHECKPOINTS = EPOCHS * STEPS

@@ -33,6 +33,17 @@ EPOCHS, STEPS, IMAGES = 3, 3, 160
 SGD = {"base": "sgd", "ascent": "none"}
 SAM = {"base": "sgd", "ascent": "sam", "rho": 0.1}
 ASAM = {"base": "sgd", "ascent": "asam", "rho": 1.0}
+OTHERS = {
+    "looksam": {"base": "sgd", "ascent": "looksam", "rho": 0.1, "options": {"k": 4}},
+    "gsam": {"base": "sgd", "ascent": "gsam", "rho": 0.1, "options": {"rho_schedule": "lr", "rho_end": 0.3}},
+    "esam": {"base": "sgd", "ascent": "esam", "rho": 0.1},
+    "fisher": {"base": "sgd", "ascent": "fisher", "rho": 0.1},
+    "random": {"base": "sgd", "ascent": "random", "rho": 0.1},
+    "m": {"base": "sgd", "ascent": "sam", "rho": 0.1, "options": {"m": 24}},
+    "every": {"base": "sgd", "ascent": "sam", "rho": 0.5, "options": {"every": 4, "steps": 2}},
+    "late": {"base": "adam", "ascent": "asam", "rho": 1.0, "options": {"rho_start": 0.5, "fraction": 0.5}},
+}
+"""Methods by what is new in them: a memory, a schedule, parts of the batch, drawn numbers, a rhythm."""
 ADAMW_SAM = {"base": "adamw", "ascent": "sam", "rho": 0.1}
 MLP = {"name": "mlp", "args": {"hidden": [16]}}
 CNN = {"name": "cifar_cnn", "args": {"widths": [8, 16]}}
