@@ -13,6 +13,8 @@ from flatmin.optim import ascents, registry
 from flatmin.optim.ascent import Ascent, NeighborhoodAscent, Point, option
 from flatmin.optim.ascents.asam import AsamAscent
 from flatmin.optim.ascents.sam import SamAscent
+from flatmin.optim.geometry import ball
+from flatmin.optim.gradient import measured_norm
 from flatmin.optim.step import SharpnessAware
 
 
@@ -125,3 +127,50 @@ def test_a_perturbation_changes_neither_weights_nor_gradients(ascent: Neighborho
     eps = ascent.perturbation(Point(weights, gradients, [0.3, 0.3], norm, ["weight", "bias"])).tensors()
     assert all(map(torch.equal, weights + gradients, kept))
     assert [e.shape for e in eps] == [w.shape for w in weights]
+
+
+class Remembering(NeighborhoodAscent):
+    """SAM that keeps its clean gradient from step to step, and ascends in every one."""
+
+    name = "remembering"
+    keeps_clean_gradient = True
+    remembers = True
+
+    def perturbation(self, point):
+        return ball(point)
+
+    def descent(self, clean, sharp, memory):
+        memory.update(zip(clean.parameters, clean.values, strict=True))
+
+
+def test_what_a_method_remembers_is_saved_whatever_its_period(network, closure_for):
+    model = network()
+    optimizer = SharpnessAware(model, torch.optim.SGD, Remembering(0.1), lr=0.1)
+    optimizer.step(closure_for(model))
+    kept = optimizer.state_dict()["sharpness_aware"]["memory"]
+    loaded = SharpnessAware(model, torch.optim.SGD, Remembering(0.1), lr=0.1)
+    loaded.load_state_dict(optimizer.state_dict())
+    assert len(kept) == len(list(model.parameters()))
+    assert all(map(torch.equal, loaded.state_dict()["sharpness_aware"]["memory"].values(), kept.values()))
+
+
+@pytest.mark.parametrize(("method", "flag"), [("descent", "keeps_clean_gradient"), ("without_ascent", "remembers")])
+def test_a_method_that_would_never_be_called_is_refused(method, flag):
+    with pytest.raises(TypeError, match=rf"Silent defines {method}\(\), .* only where {flag} = True"):
+        type("Silent", (NeighborhoodAscent,), {"name": "silent", method: lambda *_: None})
+
+
+def test_norms_of_bfloat16_gradients_are_not_rounded_again():
+    values = [torch.full((441,), 0.5, dtype=torch.bfloat16), torch.full((3,), 0.0, dtype=torch.bfloat16)]
+    assert measured_norm(torch.tensor(1.0), values).total == pytest.approx(10.5, rel=1e-6)
+    values.append(torch.full((1,), 0.23, dtype=torch.bfloat16))
+    expected = math.sqrt(441 * 0.25 + values[2].double().item() ** 2)
+    assert measured_norm(torch.tensor(1.0), values).total == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_group_that_is_refused_leaves_no_name_behind(network):
+    model = network()
+    optimizer = SharpnessAware(model[0].named_parameters("0"), torch.optim.SGD, SamAscent(), lr=0.1)
+    with pytest.raises(ValueError, match="rho of a param group"):
+        optimizer.add_param_group({"params": list(model[5].named_parameters("5")), "rho": -1.0})
+    assert set(optimizer._names.values()) == {"0.weight", "0.bias"}

@@ -383,7 +383,7 @@ SCHEDULES: dict[str, tuple[RhoSchedule, Callable[[int], float]]] = {
     "switch": (RhoSchedule(rho_start=0.5), lambda step: float(step >= 4)),
     "all at once": (
         RhoSchedule(rho_schedule="lr", rho_end=0.5, rho_warmup=0.5, rho_start=0.25),
-        lambda step: (0, 0, 0.6, 0.8, 1, 1, 1, 1)[step] * (0.5 + 0.5 * (1 - step / 12)),
+        lambda step: (0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1)[step] * (0.5 + 0.5 * (1 - step / 12)),
     ),
 }
 
@@ -420,12 +420,48 @@ def test_a_scheduled_rho_of_gsam():
         ({"rho_warmup": 1.0}, [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6]),
         ({"rho_start": 0.6}, [0, 0, 0, 1, 1]),
         ({"rho_start": 1.0}, [0] * 5),
-        ({"rho_warmup": 0.4, "rho_start": 0.2}, [0, 2 / 3, 1, 1, 1]),
+        ({"rho_warmup": 0.4, "rho_start": 0.2}, [0, 1 / 3, 2 / 3, 1, 1]),
+        (
+            {"rho_schedule": "cosine", "rho_start": 0.2},
+            [0, *((1 + math.cos(math.pi * step / 4)) / 2 for step in range(4))],
+        ),
     ],
 )
 def test_factors_on_rho_by_hand(options, factors):
     schedule = RhoSchedule(**options)
     assert [schedule.factor(step, 5, lr=0.5) for step in range(5)] == pytest.approx(factors, rel=1e-15, abs=0)
+
+
+def test_a_cosine_stays_at_its_end():
+    assert RhoSchedule(rho_schedule="cosine", rho_end=0.2).factor(150, 100) == pytest.approx(0.2)
+
+
+def test_in_step_with_a_warm_up_rho_is_largest_where_the_learning_rate_is():
+    optimizer = SharpnessAware([nn.Parameter(torch.ones(1))], SGD, load("sam")(rho=0.3), lr=0.1)
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=4)
+    scheduler = RhoScheduler(optimizer, RhoSchedule(rho_schedule="lr"), steps=6)
+    seen = [optimizer.param_groups[0]["rho"]]
+    for _ in range(5):
+        optimizer.step(lambda: optimizer.param_groups[0]["params"][0].square().sum().backward() or torch.ones(()))
+        rate.step()
+        scheduler.step()
+        seen.append(optimizer.param_groups[0]["rho"])
+    assert seen == pytest.approx([0.3 * min(1.0, 0.01 + 0.99 * step / 4) for step in range(6)])
+
+
+def test_an_optimizer_loaded_from_the_end_of_a_schedule_begins_the_next_with_its_rho():
+    def scheduled() -> tuple[SharpnessAware, RhoScheduler]:
+        optimizer = SharpnessAware([nn.Parameter(torch.ones(1))], SGD, load("sam")(rho=0.3), lr=0.1)
+        return optimizer, RhoScheduler(optimizer, RhoSchedule(rho_schedule="cosine"), steps=3)
+
+    ended, scheduler = scheduled()
+    for _ in range(3):
+        scheduler.step()
+    assert ended.param_groups[0]["rho"] == 0
+    fresh = SharpnessAware([nn.Parameter(torch.ones(1))], SGD, load("sam")(rho=0.3), lr=0.1)
+    fresh.load_state_dict(ended.state_dict())
+    RhoScheduler(fresh, RhoSchedule(rho_schedule="cosine"), steps=3)
+    assert fresh.param_groups[0]["rho"] == 0.3
 
 
 def test_the_scheduler_scales_every_groups_own_rho():

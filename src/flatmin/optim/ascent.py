@@ -59,6 +59,18 @@ class Ascent:
     draws: ClassVar[bool] = False
     """Whether `perturbation` draws random numbers, from `Point.generators`."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a subclass whose methods would never be called.
+
+        Raises:
+            TypeError: it overrides `descent` and does not keep the clean gradient, or `without_ascent` and does not
+                remember.
+        """
+        super().__init_subclass__()
+        for method, flag in (("descent", "keeps_clean_gradient"), ("without_ascent", "remembers")):
+            if getattr(cls, method) is not getattr(Ascent, method) and not getattr(cls, flag):
+                raise TypeError(f"{cls.__name__} defines {method}(), which is called only where {flag} = True: set it")
+
     def __post_init__(self) -> None:
         """Check every option against the range that its field declares.
 
@@ -99,7 +111,10 @@ class Ascent:
         raise NotImplementedError
 
     def length(self, point: Point, eps: list[Tensor]) -> Tensor | None:
-        """The length of ``eps`` in the norm in which `perturbation` makes it rho; None where it has no such norm."""
+        """The length of ``eps`` in the norm in which `perturbation` makes it rho; None where it has no such norm.
+
+        A declaration: no step asks for it, and the tests hold every ascent to it.
+        """
         return None
 
     def second_part(self, before: Tensor, after: Tensor) -> Tensor | None:
@@ -110,10 +125,16 @@ class Ascent:
         return None
 
     def descent(self, clean: Gradient, sharp: Gradient, memory: Memory) -> None:
-        """Change the gradient at w + eps, in place, into the direction to descend along."""
+        """Change the gradient at w + eps, in place, into the direction to descend along.
+
+        Called where `keeps_clean_gradient`.
+        """
 
     def without_ascent(self, clean: Gradient, memory: Memory) -> None:
-        """Change the gradient at w, in place, in the steps between two ascents (see `period`)."""
+        """Change the gradient at w, in place, in the steps between two ascents (see `period`).
+
+        Called where the method `remembers` something.
+        """
 
 
 @dataclass(frozen=True)

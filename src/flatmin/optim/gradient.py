@@ -65,12 +65,18 @@ def measured_norm(loss: Tensor, values: list[Tensor]) -> Norm:
     (below 1.2e-38 in float32) counts as zero.
     """
     # the tensors' norms are joined on the host, in double precision: half the time of get_total_norm
-    loss_value, *norms = _on_host([loss.detach(), *(torch._foreach_norm(values) if values else ())])
+    loss_value, *norms = _on_host([loss.detach(), *(_norms(values) if values else ())])
     norm: float | None = math.hypot(*norms)
     if math.isfinite(loss_value) and not _SQUARES_EXACT_ABOVE <= norm < math.inf:  # type: ignore[operator]
         norm = _norm_by_largest(values)
     finite = math.isfinite(loss_value) and norm is not None
     return Norm(norm if finite and norm is not None else math.nan, finite)
+
+
+def _norms(values: list[Tensor]) -> tuple[Tensor, ...]:
+    """The norm of each tensor; those of half precision in float32, where they are not rounded again."""
+    half = values[0].dtype in (torch.float16, torch.bfloat16)
+    return torch._foreach_norm(values, 2, torch.float32) if half else torch._foreach_norm(values)
 
 
 def promised_norm(loss: Tensor, values: list[Tensor]) -> Norm:
@@ -96,7 +102,8 @@ def vector_norm(values: list[Tensor]) -> Scalar:
 
 def inner(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:
     """<a, b> over all tensors together, accumulated in float64."""
-    return torch.stack([torch.sum(a * b, dtype=torch.float64) for a, b in zip(left, right, strict=True)]).sum()
+    products = [torch.sum(a * b, dtype=torch.float64) for a, b in zip(left, right, strict=True)]
+    return torch.stack([product.to(products[0].device) for product in products]).sum()
 
 
 def orthogonal_part(values: list[Tensor], to: list[Tensor], norm: Scalar) -> list[Tensor]:

@@ -124,7 +124,8 @@ class Passes:
     def left(self, *, first: bool = False) -> Gradient:
         """The gradient that a loop of the caller's own has left; ``first`` in its step, or after another."""
         self._call = 0 if first else self._call
-        return self._with_l2(self._collected(torch.zeros(()), None), apart=False)
+        nothing = torch.zeros((), device=self._parameters()[0].device)
+        return self._with_l2(self._collected(nothing, None), apart=False)
 
     def _same_masks(self) -> AbstractContextManager[None]:
         return nullcontext() if self._start is None else replayed(self._start, self._devices)

@@ -11,8 +11,8 @@ class Regime:
     """How an ascent is put to use; by default in every step, once, on everything.
 
     Attributes:
-        every: ascend in every so-many-th step, beginning with the first; the others are the base's. The steps that
-            ascend usually want a larger rho.
+        every: ascend in every so-many-th step, counted from the first step of all, whatever rho is then; the others are
+            the base's. The steps that ascend usually want a larger rho.
         steps: gradients of the ascent. With more than one, each moves rho / steps further along its own direction,
             normalised on its own; by the triangle inequality eps stays within rho, so that there is nothing to
             project (but for Fisher-SAM, whose norm changes on the way). SAM's paper tries 1, 2, 3 and 5.
@@ -27,8 +27,9 @@ class Regime:
             its mean over layers is the rho that is set. 1: the same everywhere.
         statistics: which passes move norm layers' running statistics: the ``clean`` one, or ``both`` (what ASAM's
             published script does).
-        masks: whether dropout and stochastic depth draw the same masks in all passes of a step: ``shared`` (SAM's
-            official code gives both passes the same key), or ``fresh``.
+        masks: whether dropout and stochastic depth draw the same masks in all passes of a step over the same images:
+            ``shared`` (SAM's official code gives both passes the same key), or ``fresh``. Passes over other images
+            (``fraction``, ESAM's second one) draw from the same numbers, which fall on other places.
     """
 
     every: int = option(1, introduced=1, at_least=1)

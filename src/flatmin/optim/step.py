@@ -104,7 +104,7 @@ class SharpnessAware(Optimizer):
                 over as many; the gradient is that of the whole batch. Running statistics get one update, by the
                 mean of the calls'.
             scaler: the `torch.amp.GradScaler` by which the closure scales its loss. It unscales every pass's
-                gradient; call its ``update`` after the step, and not its ``step``.
+                gradient; call its ``update`` after the step (one that raised, too), and not its ``step``.
             perturbation: of replicas (`DistributedDataParallel`): ``synced``, or ``local`` to each.
             module: the module that the parameters belong to, where groups are given: its running statistics are
                 looked after and its parameters' names known.
@@ -233,12 +233,13 @@ class SharpnessAware(Optimizer):
             losses.append(share * loss)
             norms.append(share * self._clean_norm)
             if gradient.known_bad:
+                self._clean_norm = math.nan
                 return loss, gradient
             total.add(gradient, share)
         self._clean_norm = sum(norms)
         return torch.stack(losses).sum(), total.result([p for group in self.param_groups for p in group["params"]])
 
-    def _sharp_gradient(self, part: Part, size: int | None, share: float = 1.0) -> tuple[Tensor, Gradient]:
+    def _sharp_gradient(self, part: slice, size: int | None, share: float = 1.0) -> tuple[Tensor, Gradient]:
         """The clean loss on a part of the batch, and the gradient there at w + eps with an eps of its own."""
         driving, local = self._driving(part, size), self._replicas.local
         clean = self._passes.clean(driving, share, apart=local)
@@ -278,14 +279,12 @@ class SharpnessAware(Optimizer):
                 self.ascent.without_ascent(clean, self._memory)
             clean.norm = None
 
-    def _second_part(self, part: Part, clean: Gradient, size: int | None) -> Part:
+    def _second_part(self, part: slice, clean: Gradient, size: int | None) -> Part:
         """The samples of a part that the second pass is on."""
         if clean.losses is None or size is None:
             raise missing_losses(self.ascent.name)
         chosen = self.ascent.second_part(clean.losses, self._passes.losses(part))
-        if chosen is None:
-            return part
-        return part[chosen] if isinstance(part, Tensor) else chosen + part.indices(size)[0]
+        return part if chosen is None else chosen + part.indices(size)[0]
 
     def _finish(self, gradient: Gradient, statistics: RunningStatistics | None) -> None:
         """Step with the base optimizer, or skip the step: now, or as the device will decide."""
@@ -338,7 +337,7 @@ class SharpnessAware(Optimizer):
         due = self._taken % self._period == 0 or (self.ascent.remembers and not self._memory)
         return due and any(self._radii())
 
-    def _parts(self, size: int | None) -> Iterator[tuple[float, Part]]:
+    def _parts(self, size: int | None) -> Iterator[tuple[float, slice]]:
         """The parts of the batch that get an ascent each, and their shares of it."""
         m = self.regime.m
         if size is None or not 0 < m < size:
@@ -462,7 +461,8 @@ class SharpnessAware(Optimizer):
 
         Until `descend` or `retreat`, running statistics stand still. Dropout draws other masks in the second pass,
         and a step that is skipped keeps what the first pass did to running statistics: `step` does more. With
-        several `Regime.steps` call it as often, with a ``backward`` before each.
+        several `Regime.steps` call it as often, with a ``backward`` before each. With a scaler, call its ``update``
+        after `descend`, and after `retreat` too.
 
         Returns:
             Whether a second ``backward`` is wanted, at the weights of now, with fresh gradients. If not, the weights
@@ -631,10 +631,16 @@ class SharpnessAware(Optimizer):
             ValueError: as the constructor does; the optimizer is then as before.
         """
         group = listed(param_group)
-        self._names.update(names_of(self.module, [group]))
-        check_parameters([*self.param_groups, group], self._names)
-        self._check_groups([group], self.defaults)
-        self.base.add_param_group(group)
+        known = self._names, self._depth, self._only
+        self._names = {**self._names, **names_of(self.module, [group])}
+        try:
+            check_parameters([*self.param_groups, group], self._names)
+            self._check_groups([group], self.defaults)
+            self.base.add_param_group(group)
+        except BaseException:
+            self._names, self._depth, self._only = known
+            raise
+        self._passes.names = self._names
         self._give_l2(self.base.param_groups[-1])
 
     def _give_l2(self, group: Group) -> None:
@@ -648,7 +654,7 @@ class SharpnessAware(Optimizer):
         each parameter, by the parameter's number as in the base's ``state``.
         """
         state = self.base.state_dict()
-        if self._period > 1 or self.ascent.draws:
+        if self._period > 1 or self.ascent.draws or self.ascent.remembers:
             numbers = {p: i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
             state[SECTION] = {
                 "steps": self._taken,
@@ -658,7 +664,9 @@ class SharpnessAware(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this optimizer or of a plain base optimizer (see the class for ``rho`` in groups)."""
-        own = [{name: group[name] for name in ("rho", "l2") if name in group} for group in self.param_groups]
+        own = [
+            {name: group[name] for name in ("rho", "initial_rho", "l2") if name in group} for group in self.param_groups
+        ]
         self.base.load_state_dict({name: value for name, value in state_dict.items() if name != SECTION})
         for group, settings in zip(self.param_groups, own, strict=True):
             for name, value in settings.items():
