@@ -1,8 +1,7 @@
 """The sharpness-aware step: one for every method, around any torch optimizer."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,10 +13,9 @@ from torch.optim import Optimizer
 
 from .ascent import Ascent, Memory, Point
 from .gradient import Gradient, Norm, Scalar, measured_norm, promised_norm
-from .layers import depth_factors, norm_parameters
 from .norm_statistics import RunningStatistics, frozen_statistics
-from .options import require_in_range, share_of
-from .parameters import Group, check_module, check_parameters, describe, groups_of, listed, names_of
+from .options import share_of
+from .parameters import Group, check_module, check_parameters, groups_of, listed, names_of
 from .passes import (
     CLOSURE,
     WHOLE,
@@ -30,15 +28,18 @@ from .passes import (
     part_length,
     sub_part,
 )
+from .reach import Reach
+from .refusals import check_group, check_settings
 from .regime import Regime
 from .replicas import Perturbation, Replicas
 from .snapshot import Snapshot
+from .wrapping import Wrapped
 
 SECTION = "sharpness_aware"
 """The key under which a method's memory stands in the state dict, beside the base optimizer's."""
 
 
-class SharpnessAware(Optimizer):
+class SharpnessAware(Wrapped):
     """A base optimizer that descends along the gradient at w + eps, where the ascent chooses eps.
 
     One step: the closure at w gives g (clean pass); the weights move to w + eps; the closure there gives the
@@ -126,13 +127,16 @@ class SharpnessAware(Optimizer):
         self.perturbed = False
         self._replicas = Replicas(self.module, perturbation)
         self._seed = seed
-        self._check_settings(l2, micro_batch)
-
+        check_settings(
+            ascent, self.regime, clip_norm=clip_norm, l2=l2, micro_batch=micro_batch, local=self._replicas.local
+        )
         groups = groups_of(model_or_params)
         check_module(self.module)
         self._names = names_of(self.module, groups)
         check_parameters(groups, self._names)
-        self._check_groups(groups, base_kwargs)
+        for group in groups:
+            check_group(group, ascent, self.regime, defaults=base_kwargs, names=self._names)
+        self._reach = Reach(ascent, self.regime, self._names, self.module)
         self.base = base(groups, **base_kwargs)
         self._l2 = l2
         for group in self.base.param_groups:
@@ -155,7 +159,6 @@ class SharpnessAware(Optimizer):
         self._last_norm = Norm(math.nan, True)
         self._clean_norm: Scalar = math.nan
         self._flight: _Flight | None = None
-        # groups, state and defaults are the base's; the rest of an Optimizer is what unpickling adds to those three
         self.__setstate__({})
 
     # what the latest steps were
@@ -274,7 +277,7 @@ class SharpnessAware(Optimizer):
 
     def _without_ascent(self, clean: Gradient) -> None:
         """What the method makes of the gradient at w, in a step between two ascents."""
-        if self._memory and any(self._radii()) and not clean.known_bad:
+        if self._memory and any(self._reach.of_groups(self.param_groups)) and not clean.known_bad:
             with torch.no_grad():
                 self.ascent.without_ascent(clean, self._memory)
             clean.norm = None
@@ -317,25 +320,13 @@ class SharpnessAware(Optimizer):
 
     # whether, where and how far
 
-    def _radii(self) -> list[float]:
-        return [self.ascent.radius(group) for group in self.param_groups]
-
-    def _radii_of(self, parameters: list[Tensor]) -> list[float]:
-        """Rho of each parameter."""
-        by_group = self._radii()
-        if len(by_group) == 1 and not self._depth:
-            return by_group * len(parameters)
-        groups = zip(self.param_groups, by_group, strict=True)
-        radius = {parameter: rho for group, rho in groups for parameter in group["params"]}
-        return [radius[parameter] * self._depth.get(parameter, 1.0) for parameter in parameters]
-
     @property
     def _period(self) -> int:
         return self.regime.every * self.ascent.period
 
     def _ascends(self) -> bool:
         due = self._taken % self._period == 0 or (self.ascent.remembers and not self._memory)
-        return due and any(self._radii())
+        return due and any(self._reach.of_groups(self.param_groups))
 
     def _parts(self, size: int | None) -> Iterator[tuple[float, slice]]:
         """The parts of the batch that get an ascent each, and their shares of it."""
@@ -376,8 +367,7 @@ class SharpnessAware(Optimizer):
         The gradient and eps live no longer than this call and the closure's ``zero_grad``.
         """
         parameters, gradients, norm = at.parameters, at.values, at.total
-        if self._only is not None:
-            movable = [i for i, parameter in enumerate(parameters) if parameter in self._only]
+        if (movable := self._reach.movable(parameters)) is not None:
             parameters, gradients = [parameters[i] for i in movable], [gradients[i] for i in movable]
             norm = self._norm_of(at.loss, gradients).total
         if not parameters or (isinstance(norm, float) and norm == 0):
@@ -387,7 +377,8 @@ class SharpnessAware(Optimizer):
             kept = dict(zip(self._weights.tensors, self._weights.values, strict=True))
             weights = [kept[parameter] for parameter in parameters]
         names = [self._names[parameter] for parameter in parameters] if self.ascent.needs_names else ()
-        point = Point(weights, gradients, self._radii_of(parameters), norm, names, seed=self._next_seed())
+        radii = self._reach.of(parameters, self.param_groups)
+        point = Point(weights, gradients, radii, norm, names, seed=self._next_seed())
         self.ascent.perturbation(point).add_to(parameters, share=1 / self.regime.steps)
         # autocast around the whole step would go on with its casts of the weights before the move
         torch.clear_autocast_cache()
@@ -544,8 +535,6 @@ class SharpnessAware(Optimizer):
             self._flight.close()
             self._flight = None
 
-    # what is refused
-
     @property
     def _parts_wanted_by(self) -> str:
         """What in this optimizer looks at parts of the batch; empty where nothing does."""
@@ -555,74 +544,7 @@ class SharpnessAware(Optimizer):
             return self.ascent.name
         return "micro_batch" if self._passes.micro_batch is not None else ""
 
-    def _check_settings(self, l2: float, micro_batch: int | None) -> None:
-        """Refuse numbers out of range, and options that exclude each other (see the constructor)."""
-        ascent, regime = self.ascent, self.regime
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm = {self.clip_norm!r} is out of range: it must be above 0, or None")
-        require_in_range("l2", l2, at_least=0.0)
-        if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
-            raise ValueError(f"micro_batch = {micro_batch!r} is out of range: it must be a whole number >= 1, or None")
-        if ascent.period > 1 and regime.every > 1:
-            raise ValueError(f"{ascent.name} ascends every {ascent.period} steps by itself: leave every = 1")
-        if regime.statistics == "both" and (regime.m or micro_batch):
-            raise ValueError("statistics = 'both' is for whole batches: leave out m and micro_batch")
-        if (ascent.keeps_clean_gradient or ascent.needs_losses) and regime.fraction < 1:
-            raise ValueError(f"{ascent.name} compares both passes on the same images: leave fraction = 1")
-        if ascent.remembers and regime.m:
-            raise ValueError(f"{ascent.name} keeps one gradient from step to step: leave m = 0")
-        if ascent.keeps_clean_gradient and self._replicas.local:
-            raise ValueError(f"{ascent.name} needs the clean gradient of all replicas: set perturbation='synced'")
-
-    def _check_groups(self, groups: list[Group], defaults: Mapping[str, Any]) -> None:
-        """Refuse groups that this ascent cannot serve (see the constructor); note what their parameters are."""
-        by_name = f"{self.ascent.name} goes" if self.ascent.needs_names else ""
-        by_name = by_name or ("a depth other than 1 goes" if self.regime.depth != 1 else "")
-        for group in groups:
-            if group.get("maximize", defaults.get("maximize", False)):
-                raise ValueError("maximize=True would turn the ascent round: minimise the negated loss instead")
-            self.ascent.radius(group)
-            require_in_range("l2 of a param group", group.get("l2", 0.0), at_least=0.0)
-            unnamed = [p for p in group["params"] if isinstance(p, Tensor) and p not in self._names]
-            if by_name and unnamed:
-                raise ValueError(
-                    f"{by_name} by the names of parameters, and {describe(unnamed[0], self._names)} "
-                    "has none: give the module itself, or module.named_parameters()"
-                )
-        self._depth = depth_factors(self._names, self.regime.depth) if self.regime.depth != 1 else {}
-        self._only = self._movable()
-
-    def _movable(self) -> set[Tensor] | None:
-        """The parameters that the regime lets move; None for all."""
-        if self.regime.only == "all":
-            return None
-        if self.module is None:
-            raise ValueError("only = 'norm' must know which layers are norm layers: give the module")
-        found = norm_parameters(self.module)
-        if not found:
-            raise ValueError("only = 'norm', and the model has no norm layer with parameters: take only = 'all'")
-        return found
-
     # what is the base optimizer's own
-
-    @property
-    def param_groups(self) -> list[Group]:  # type: ignore[override]
-        """The base optimizer's groups, the very same objects."""
-        return self.base.param_groups
-
-    @property
-    def state(self) -> defaultdict[Tensor, Any]:  # type: ignore[override]
-        """The base optimizer's state, the very same object."""
-        return self.base.state
-
-    @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """The base optimizer's defaults, the very same object."""
-        return self.base.defaults
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, as the base optimizer does."""
-        self.base.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: Group) -> None:
         """Train more parameters; the group may carry a ``rho`` of its own.
@@ -631,14 +553,15 @@ class SharpnessAware(Optimizer):
             ValueError: as the constructor does; the optimizer is then as before.
         """
         group = listed(param_group)
-        known = self._names, self._depth, self._only
+        known = self._names, self._reach
         self._names = {**self._names, **names_of(self.module, [group])}
         try:
             check_parameters([*self.param_groups, group], self._names)
-            self._check_groups([group], self.defaults)
+            check_group(group, self.ascent, self.regime, defaults=self.defaults, names=self._names)
+            self._reach = Reach(self.ascent, self.regime, self._names, self.module)
             self.base.add_param_group(group)
         except BaseException:
-            self._names, self._depth, self._only = known
+            self._names, self._reach = known
             raise
         self._passes.names = self._names
         self._give_l2(self.base.param_groups[-1])
@@ -675,22 +598,6 @@ class SharpnessAware(Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         self._taken = section["steps"]
         self._memory = {parameters[i]: kept.to(parameters[i], copy=True) for i, kept in section["memory"].items()}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: all but hooks and a scheduler's patch of `step`, as for every optimizer."""
-        left_out = {"step", *(name for name in self.__dict__ if name.startswith("_optimizer_"))}
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over copied or pickled parts; state dicts are the base's, and so are the hooks on them."""
-        super().__setstate__(state)
-        for hooks in (
-            "_optimizer_state_dict_pre_hooks",
-            "_optimizer_state_dict_post_hooks",
-            "_optimizer_load_state_dict_pre_hooks",
-            "_optimizer_load_state_dict_post_hooks",
-        ):
-            setattr(self, hooks, getattr(self.base, hooks))
 
     def __repr__(self) -> str:
         """The ascent, the regime and the base's settings."""
