@@ -11,13 +11,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from flatmin.data.manifest import images_folder, write_manifest
-from flatmin.frames import count_parameters, histories, table_infos
+from flatmin.frames import augmentation_word, count_parameters, histories, table_infos
 from flatmin.keys import RunIdentity
 from flatmin.planning import KeyedRun, read_choices
 from flatmin.reading import load
 from flatmin.results.claim_spec import load_claims
 from flatmin.results.inputs import TableInfo
 from flatmin.results.matching import admits
+from flatmin.settings import TrainingSpec
 from flatmin.study import Study
 from flatmin.training.history import COLUMNS, to_csv
 from flatmin.vocabulary import vocabulary
@@ -148,3 +149,26 @@ def test_a_run_that_diverged_in_its_first_epoch_has_no_curve(workspace: Workspac
 @pytest.fixture
 def repository() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "word"),
+    [
+        ({}, "none"),
+        ({"flip": True}, "flip"),
+        ({"pad": 4}, "crop"),
+        ({"flip": True, "pad": 4}, "basic"),
+        ({"flip": True, "pad": 4, "cutout": 16}, "cutout"),
+        ({"flip": True, "pad": 4, "policy": "autoaugment"}, "aa"),
+        ({"flip": True, "pad": 4, "policy": "autoaugment", "cutout": 16}, "aa+cutout"),
+        ({"flip": True, "pad": 4, "cutout": 8}, "basic+cutout8"),
+        ({"flip": True, "pad": 4, "mixup": 0.2}, "basic+mixup"),
+        ({"flip": True, "pad": 4, "policy": "randaugment", "cutmix": 1.0}, "basic+randaugment+cutmix"),
+        ({"cutout": 16}, "none+cutout"),
+        ({"flip": True, "policy": "autoaugment"}, "flip+aa"),
+        ({"erasing": 0.25}, "none+erasing"),
+    ],
+)
+def test_only_the_papers_augmentation_has_the_papers_word(augmentation: dict[str, object], word: str) -> None:
+    training = TrainingSpec.model_validate({"augmentation": augmentation})
+    assert augmentation_word(training) == word

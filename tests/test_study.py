@@ -431,12 +431,58 @@ REFUSED = {
     ),
     "unknown kind of noise": (
         ("      kind: symmetric", "      kind: symetric"),
-        "datasets.noisy.noise.kind: 'symetric' is not valid: must be 'symmetric' or 'asymmetric' | did you mean "
-        "'symmetric' or 'asymmetric'?",
+        "datasets.noisy.noise.kind: 'symetric' is not valid: must be 'symmetric', 'asymmetric', 'pair_flip', "
+        "'instance' or 'human' | did you mean 'symmetric' or 'asymmetric'?",
     ),
     "noise without kind": (
         ("      kind: symmetric\n", ""),
-        "datasets.noisy.noise.kind: is required | valid: symmetric, asymmetric",
+        "datasets.noisy.noise.kind: is required | valid: symmetric, asymmetric, pair_flip, instance, human",
+    ),
+    "human labels of a source without": (
+        (
+            "      kind: symmetric\n      rate: 0.4\n      definition: any-class",
+            "      kind: human\n      labels: worst",
+        ),
+        "datasets.noisy.noise.labels: 'worst': people gave no such labels (digits has none) | human labels are "
+        "published for cifar10: aggregate, random1, random2, random3, worst; cifar100: noisy",
+    ),
+    "unknown kind of source": (
+        ("    source: digits\n    noise", "    source: {kind: image_foldr, path: a, size: 8}\n    noise"),
+        "datasets.noisy.source.kind: 'image_foldr' is not valid: must be 'image_folder' or 'parquet' | did you mean "
+        "'image_folder'?",
+    ),
+    "source without kind": (
+        ("    source: digits\n    noise", "    source: {path: a, size: 8}\n    noise"),
+        "datasets.noisy.source.kind: is required | valid: image_folder, parquet",
+    ),
+    "unknown key of a source": (
+        ("    source: digits\n    noise", "    source: {kind: image_folder, path: a, size: 8, chanels: 1}\n    noise"),
+        "datasets.noisy.source.chanels: unknown key | did you mean 'channels'?",
+    ),
+    "source without a path": (
+        ("    source: digits\n    noise", "    source: {kind: image_folder, size: 8}\n    noise"),
+        "datasets.noisy.source.path: is required",
+    ),
+    "source that is no name": (
+        ("    source: digits\n    noise", "    source: 3\n    noise"),
+        "datasets.noisy.source: 3 is not valid: must be a valid string",
+    ),
+    "test set of another source": (
+        ("    - test", "    - test\n    - cifar10_1"),
+        "evaluation.test_sets[1]: 'cifar10_1' is for runs on cifar10, and no dataset has that source | remove it, or "
+        "add such a dataset",
+    ),
+    "test set twice": (
+        ("    - test", "    - test\n    - test"),
+        "evaluation.test_sets: 'test' is listed twice | name it once",
+    ),
+    "unknown corruption": (
+        ("    - test", "    - test\n  corruptions:\n    names: [fog, frst]"),
+        "evaluation.corruptions.names[1]: unknown corruption 'frst' | did you mean 'frost'?",
+    ),
+    "severity out of range": (
+        ("    - test", "    - test\n  corruptions:\n    severities: [1, 6]"),
+        "evaluation.corruptions.severities[1]: 6 is not valid: must be less than or equal to 5",
     ),
     "word with a nearest one": (
         ("  epochs: 4", "  schedule: cosin"),
@@ -542,7 +588,7 @@ REFUSED = {
     ),
     "unknown test set": (
         ("    - test", "    - tests"),
-        "evaluation.test_sets[0]: 'tests' is not valid: must be 'test' | did you mean 'test'?",
+        "evaluation.test_sets[0]: unknown test set 'tests' | did you mean 'test'?",
     ),
     "list instead of a mapping": (
         ("models:\n  mlp:\n    name: mlp\n    args:\n      hidden: [16]\n", "models:\n  - mlp\n"),

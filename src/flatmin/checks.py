@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from flatmin.errors import Problem, nearest
 from flatmin.problems import problems_of
-from flatmin.settings import SELECTED, MethodSpec, TrainingSpec
+from flatmin.settings import HUMAN_LABELS, SELECTED, DatasetSpec, HumanNoise, MethodSpec, TrainingSpec
 from flatmin.study import TUNABLE, Study
 
 NAMED = ("tables", "datasets", "models", "methods")
@@ -34,7 +34,13 @@ def check_names(study: Study) -> Iterator[Problem]:
         yield from _unknown(f"{where}.baseline", table.baseline, table.methods, "method of this table")
         yield from _unknown(f"{where}.select", table.select, table.methods, "method of this table")
     for name, dataset in params.datasets.items():
-        yield from _unknown(f"datasets.{name}.source", [dataset.source], vocabulary.sources, "source", list_=False)
+        named = [dataset.source] if isinstance(dataset.source, str) else []
+        yield from _unknown(f"datasets.{name}.source", named, vocabulary.sources, "source", list_=False)
+    evaluation = params.evaluation
+    yield from _unknown("evaluation.test_sets", evaluation.test_sets, vocabulary.test_sets, "test set")
+    if not isinstance(evaluation.corruptions.names, str):
+        where = "evaluation.corruptions.names"
+        yield from _unknown(where, evaluation.corruptions.names, vocabulary.corruptions, "corruption")
     for name, model in params.models.items():
         hint = vocabulary.unknown_model(model.name)
         if hint is not None:
@@ -65,6 +71,9 @@ def check_values(study: Study, found: Iterable[Problem]) -> list[Problem]:
     for section, overriding in (("tables", params.tables), ("methods", params.methods)):
         for name, spec in overriding.items():
             problems += _check_override(study, (section, name, "training"), spec.training)
+    for name, dataset in params.datasets.items():
+        problems += _check_human_labels(name, dataset)
+    problems += _check_evaluation(study)
     problems += _check_twice("study", params.study)
     problems += _check_twice("selection.seeds", params.selection.seeds)
     unsound = [problem.path for problem in (*found, *problems)]
@@ -96,6 +105,38 @@ def _check_method(study: Study, name: str) -> Iterator[Problem]:
         problem = declared[option].problem(declared[option].read(value)) if option in declared else None
         if problem:
             yield Problem(f"methods.{name}.{option}", f"{value!r} is not valid: {problem}")
+
+
+def _check_human_labels(name: str, dataset: DatasetSpec) -> Iterator[Problem]:
+    if not isinstance(dataset.noise, HumanNoise):
+        return
+    sets = HUMAN_LABELS.get(dataset.source_name, ())
+    if dataset.noise.labels not in sets:
+        there = f"{dataset.source_name} has {', '.join(sets) or 'none'}"
+        all_sets = "; ".join(f"{source}: {', '.join(names)}" for source, names in HUMAN_LABELS.items())
+        yield Problem(
+            f"datasets.{name}.noise.labels",
+            f"{dataset.noise.labels!r}: people gave no such labels ({there})",
+            f"human labels are published for {all_sets}",
+        )
+
+
+def _check_evaluation(study: Study) -> Iterator[Problem]:
+    """Yield a problem for what is listed twice, and for a test set that no dataset of the tables is measured on."""
+    spec, vocabulary = study.params.evaluation, study.vocabulary
+    yield from _check_twice("evaluation.test_sets", spec.test_sets)
+    yield from _check_twice("evaluation.corruptions.severities", spec.corruptions.severities)
+    if not isinstance(spec.corruptions.names, str):
+        yield from _check_twice("evaluation.corruptions.names", spec.corruptions.names)
+    sources = {dataset.source_name for dataset in study.params.datasets.values()}
+    for i, name in enumerate(spec.test_sets):
+        source = vocabulary.test_set_source(name) if name in vocabulary.test_sets else ""
+        if source and source not in sources:
+            yield Problem(
+                f"evaluation.test_sets[{i}]",
+                f"{name!r} is for runs on {source}, and no dataset has that source",
+                "remove it, or add such a dataset",
+            )
 
 
 def _check_override(study: Study, where: tuple[str, ...], override: Mapping[str, Any]) -> list[Problem]:

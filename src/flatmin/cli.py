@@ -113,7 +113,7 @@ def use(name: str | None, force: bool) -> None:
 
 @cli.command()
 def download() -> None:
-    """Bring the files of the study's sources, verified, from a mirror or the network.
+    """Bring the files of the study's sources and test sets, verified, from a mirror or the network.
 
     \b
     Example, with files that torchvision has brought before:
@@ -124,7 +124,7 @@ def download() -> None:
 
 @cli.command()
 def prepare() -> None:
-    """Write images and draws: training subset, validation part and label noise of every seed.
+    """Write images, draws (training subset, validation part, label noise of every seed) and further test sets.
 
     \b
     Example, and what it made of the labels:
@@ -132,6 +132,53 @@ def prepare() -> None:
         less data/prepared/digits-noise60/s0/manifest.json
     """
     stages().prepare()
+
+
+@cli.group()
+def data() -> None:
+    """Look at data: what there is, what the study needs, whether what is here is right."""
+
+
+@data.command("list")
+def data_list() -> None:
+    """List sources, test sets and human labels: which the study needs, which are here, sizes, licences.
+
+    \b
+    Example:
+        flatmin data list
+    """
+    from flatmin.data_view import print_list
+
+    workspace = Workspace()
+    print_list(load_study(workspace), workspace)
+
+
+@data.command("show")
+@click.argument("name")
+def data_show(name: str) -> None:
+    """Show the licence, citation, addresses and checksums of one of them.
+
+    \b
+    Example:
+        flatmin data show cifar10_c
+    """
+    from flatmin.data_view import print_one
+
+    print_one(name, Workspace())
+
+
+@data.command("check")
+def data_check() -> None:
+    """Verify, byte for byte, the data that the study needs: downloads by checksum, prepared arrays by content.
+
+    \b
+    Example:
+        flatmin data check
+    """
+    from flatmin.data_view import print_check
+
+    workspace = Workspace()
+    print_check(load_study(workspace), workspace)
 
 
 def _table_command(name: str, help_: str) -> Callable[..., None]:

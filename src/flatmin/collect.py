@@ -75,10 +75,16 @@ def measured(run: KeyedRun, record: dict[str, Any] | None, workspace: Workspace)
     metrics: Metrics = {}
     if record:
         metrics |= {name: _number(value) for name, value in record["result"].items()}
-        for folder in (workspace.evaluations(run.plan.table), workspace.sharpness(run.plan.table)):
-            head = _head(folder / f"{run.id}.json")
+        for path in (*evaluations(run, workspace), workspace.sharpness(run.plan.table) / f"{run.id}.json"):
+            head = _head(path)
             metrics |= head["metrics"] if head else {}
     return metrics
+
+
+def evaluations(run: KeyedRun, workspace: Workspace) -> list[Path]:
+    """Return a run's evaluations that there are: on its own test set, and on further ones."""
+    folder = workspace.evaluations(run.plan.table)
+    return [*folder.glob(f"{run.id}.json"), *sorted(folder.glob(f"{run.id}.*.json"))]
 
 
 def _number(value: float | None) -> float | None:

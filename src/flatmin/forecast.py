@@ -144,10 +144,10 @@ def _print_cost(console: Console, waiting: Sequence[RunSettings], workspace: Wor
         source = "runs in the store"
         if network not in speeds:
             source = "a few steps just now"
-            speeds[network] = measure_speed(runs[0])
+            speeds[network] = measure_speed(runs[0], workspace)
         work = sum(gradients(settings, workspace) for settings in runs)
         seconds += work * speeds[network]
-        disk += len(runs) * 2 * 4 * parameters(runs[0])
+        disk += len(runs) * 2 * 4 * parameters(runs[0], workspace)
         console.print(
             f"{len(runs)} trainings of {runs[0].model.name}: {work:.3g} image gradients at "
             f"{1 / speeds[network]:,.0f} per second and worker (from {source})",
@@ -166,7 +166,7 @@ def network_of(settings: RunSettings, device: str) -> str:
     """Return what the speed of a training depends on, as a label."""
     training = settings.training
     return json.dumps(
-        [device, settings.dataset.source, settings.model.model_dump(), training.precision, training.memory_format]
+        [device, settings.dataset.source_name, settings.model.model_dump(), training.precision, training.memory_format]
     )
 
 
@@ -174,7 +174,7 @@ def gradients(settings: RunSettings, workspace: Workspace) -> float:
     """Return how many image gradients a run computes."""
     passes = gradients_per_image(settings)
     dataset = settings.dataset
-    images = dataset.train_size or _training_images(settings, workspace)
+    images = dataset.train_size or described(settings, workspace).train_images
     return passes * settings.training.epochs * images * (1 - dataset.validation.fraction)
 
 
@@ -190,12 +190,31 @@ def gradients_per_image(settings: RunSettings) -> float:
     return (1 - ascending) + ascending * cost_of(made.ascent, made.regime).gradients
 
 
-def _training_images(settings: RunSettings, workspace: Workspace) -> int:
+@dataclass(frozen=True)
+class ImagesInfo:
+    """What an estimate needs to know of a source's images."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    train_images: int
+
+
+def described(settings: RunSettings, workspace: Workspace) -> ImagesInfo:
+    """Return what is known of a run's images: from their manifest, or before they are here from their description.
+
+    Of images of one's own only the size is known before they are prepared; ten classes and a thousand images are then
+    as good a guess as any.
+    """
     try:
-        manifest = read_manifest(images_folder(workspace.prepared, settings.dataset.source), "images")
-        return int(sum(manifest["counts"]["train"]))
+        manifest = read_manifest(images_folder(workspace.prepared, settings.dataset.source_name), "images")
+        channels, height, width = manifest["image_shape"]
+        return ImagesInfo((channels, height, width), len(manifest["classes"]), sum(manifest["counts"]["train"]))
     except DataError:
-        return load_source(settings.dataset.source).train_images  # it is not here yet
+        own = settings.dataset.source
+        if not isinstance(own, str):
+            return ImagesInfo((own.channels, own.size, own.size), 10, 1000)
+        source = load_source(own)
+        return ImagesInfo(source.image_shape, len(source.classes), source.train_images)
 
 
 def measured_speeds(workspace: Workspace) -> dict[str, float]:
@@ -213,7 +232,7 @@ def measured_speeds(workspace: Workspace) -> dict[str, float]:
     return {network: statistics.median(values) for network, values in seen.items()}
 
 
-def measure_speed(settings: RunSettings, steps: int = 3) -> float:
+def measure_speed(settings: RunSettings, workspace: Workspace, steps: int = 3) -> float:
     """Return the seconds per image gradient of a few plain steps on random images: on one thread, or on a GPU."""
     import time
 
@@ -224,13 +243,13 @@ def measure_speed(settings: RunSettings, steps: int = 3) -> float:
     from flatmin.training.loop import MEMORY_FORMATS, PRECISIONS
 
     device = prepared_device(device_type())
-    source = load_source(settings.dataset.source)
+    info = described(settings, workspace)
     batch = min(settings.training.batch_size, 64)
-    images = torch.randn(batch, *source.image_shape, device=device).contiguous(
+    images = torch.randn(batch, *info.shape, device=device).contiguous(
         memory_format=MEMORY_FORMATS[settings.training.memory_format]
     )
     labels = torch.zeros(batch, dtype=torch.long, device=device)
-    model = network(settings.model, classes=len(source.classes), images=images).to(device)
+    model = network(settings.model, classes=info.classes, images=images).to(device)
     precision = PRECISIONS[settings.training.precision]
     times = []
     for _ in range(steps):
@@ -243,13 +262,13 @@ def measure_speed(settings: RunSettings, steps: int = 3) -> float:
     return min(times)
 
 
-def parameters(settings: RunSettings) -> int:
+def parameters(settings: RunSettings, workspace: Workspace) -> int:
     """Return the number of parameters of a run's network, without allocating them."""
     import torch
 
     from flatmin.models.network import network
 
-    source = load_source(settings.dataset.source)
+    info = described(settings, workspace)
     with torch.device("meta"):
-        model = network(settings.model, classes=len(source.classes), images=torch.empty(1, *source.image_shape))
+        model = network(settings.model, classes=info.classes, images=torch.empty(1, *info.shape))
     return sum(parameter.numel() for parameter in model.parameters())

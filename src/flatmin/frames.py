@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from safetensors import safe_open
 
-from flatmin.collect import read_history
+from flatmin.collect import evaluations, read_history
+from flatmin.data.corruptions.registry import MAIN
 from flatmin.data.errors import DataError
+from flatmin.data.human_labels import RATES
 from flatmin.data.manifest import images_folder, read_manifest
+from flatmin.data.sources import registry as sources
+from flatmin.data.test_set import Corruptions, HumanJudgements, TestSet
+from flatmin.data.test_sets import registry as test_sets
 from flatmin.planning import KeyedRun, read_choices
+from flatmin.records import read_head
 from flatmin.results.inputs import MEASURED, MethodInfo, RowInfo, RowKey, TableInfo
+from flatmin.results.shift import COLUMNS
+from flatmin.results.shift import MEASURED as MEASURED_BEYOND
 from flatmin.selection import on_edge
-from flatmin.settings import SELECTED, DatasetSpec, TrainingSpec
+from flatmin.settings import SELECTED, DatasetSpec, HumanNoise, TrainingSpec
 from flatmin.study import Study
 from flatmin.workspace import Workspace
 
@@ -26,6 +34,9 @@ FURTHER = ("epochs", "best_epoch", "best_validation_accuracy", "validation_loss"
 
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Saved with a model's weights, but not trained."""
+
+PAPERS_CUTOUT = 16
+"""The side of the square that the papers cut out of CIFAR's images."""
 
 PARTS = ("m", "ragged")
 """Options that make no method another one: the images per ascent are a setting of the published runs too."""
@@ -66,6 +77,50 @@ def histories(runs: Sequence[KeyedRun], workspace: Workspace) -> dict[str, pd.Da
     paths = {run.id: workspace.runs(run.plan.table) / run.id / "history.csv" for run in runs}
     rows = {run_id: read_history(path) for run_id, path in paths.items() if path.exists()}
     return {run_id: pd.DataFrame(curve).astype(float) for run_id, curve in rows.items() if curve}
+
+
+def shifts_frame(runs: Sequence[KeyedRun], workspace: Workspace) -> pd.DataFrame:
+    """Return what the runs achieve on further test sets, as `flatmin.results.shift.COLUMNS` says."""
+    lines = [line for run in runs for path in evaluations(run, workspace) for line in _shifted(run, path, workspace)]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _shifted(run: KeyedRun, path: Path, workspace: Workspace) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one evaluation; none of that on the run's own test set."""
+    name = path.name.removeprefix(f"{run.id}.").removesuffix(".json")
+    if name not in test_sets.names():
+        return
+    test_set, plan = test_sets.load(name), run.plan
+    record = read_head(workspace.runs(plan.table) / run.id / "record.json")
+    known = {
+        "table": plan.table,
+        "dataset": plan.dataset,
+        "model": plan.model,
+        "method": plan.method,
+        "seed": plan.seed,
+        "test_set": name,
+        "title": test_set.title_for(_source_title(plan.settings.dataset)),
+        "form": _form(test_set),
+        "diverged": record["result"]["diverged"],
+    }
+    head = read_head(path)
+    for row in head.get("rows", []):
+        yield {**known, **row, "main": row["corruption"] in MAIN}
+    if "rows" not in head:
+        for epoch, prefix in (("last", ""), ("early", "early_")):
+            numbers = {metric: head["metrics"][f"{prefix}{name}_{metric}"] for metric in MEASURED_BEYOND}
+            yield {**known, "epoch": epoch, "corruption": "", "severity": 0, "main": False, **numbers}
+
+
+def _source_title(dataset: DatasetSpec) -> str:
+    source = dataset.source
+    return sources.load(source).title or source if isinstance(source, str) else source.name
+
+
+def _form(test_set: TestSet) -> str:
+    if isinstance(test_set, Corruptions):
+        return "corruptions"
+    return "people" if isinstance(test_set, HumanJudgements) else "images"
 
 
 def seconds_frame(runs: Sequence[KeyedRun], workspace: Workspace) -> pd.DataFrame:
@@ -109,7 +164,7 @@ def _method_info(study: Study, table: str, method: str, workspace: Workspace) ->
         epochs=training.epochs,
         m=options.get("m"),
         options={name: value for name, value in options.items() if name not in PARTS},
-        training={**training.model_dump(exclude={"epochs"}), "augmentation": _augmentation(training)},
+        training={**training.model_dump(exclude={"epochs"}), "augmentation": augmentation_word(training)},
         edge={row: on_edge(study, table, method, choices.get((*row, method), {})) for row in study.rows(table)},
     )
 
@@ -118,23 +173,30 @@ def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], w
     dataset, model = study.params.datasets[row[0]], study.params.models[row[1]]
     training = study.training(table, study.table(table).baseline[0])
     return RowInfo(
-        source=dataset.source,
+        source=dataset.source_name,
         model=model.name,
         epochs=training.epochs,
         noise_kind=dataset.noise.kind if dataset.noise else "none",
-        noise_rate=dataset.noise.rate if dataset.noise else 0.0,
+        noise_rate=_noise_rate(dataset),
         noise_definition=getattr(dataset.noise, "definition", ""),
         train_size=dataset.train_size,
-        source_images=_source_images(dataset.source, workspace),
+        source_images=_source_images(dataset.source_name, workspace),
         validation_fraction=dataset.validation.fraction,
         validation_labels=dataset.validation.labels,
-        augmentation=_augmentation(training),
+        augmentation=augmentation_word(training),
         batch_size=training.batch_size,
         lr=training.lr,
         weight_decay=training.weight_decay,
         draw_fixed=dataset.draw_seed is not None,
         parameters=_parameters(table, row, runs, workspace),
     )
+
+
+def _noise_rate(dataset: DatasetSpec) -> float:
+    """Return the nominal rate of a dataset's noise; of labels that people gave, the rate that was counted in them."""
+    if isinstance(dataset.noise, HumanNoise):
+        return RATES[dataset.noise.labels]
+    return dataset.noise.rate if dataset.noise else 0.0
 
 
 def _source_images(source: str, workspace: Workspace) -> int | None:
@@ -162,14 +224,27 @@ def count_parameters(path: Path) -> int:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
 
 
-def _augmentation(training: TrainingSpec) -> str:
-    """Return the papers' word: ``basic`` is flip and padded crop."""
-    augmentation = training.augmentation
-    if augmentation.flip and augmentation.pad:
-        return "basic"
-    if augmentation.flip:
-        return "flip"
-    return "crop" if augmentation.pad else "none"
+def augmentation_word(training: TrainingSpec) -> str:
+    """Return the papers' word: ``basic`` is flip and padded crop; ``cutout`` and ``aa`` (AutoAugment) have these too.
+
+    What they have no word for is spelled out: ``basic+mixup``, ``aa+cutout``, ``flip+erasing``.
+    """
+    spec = training.augmentation
+    basics = [word for word, there in (("flip", spec.flip), ("crop", spec.pad)) if there]
+    extras = {
+        "aa": spec.policy == "autoaugment",
+        spec.policy: spec.policy in ("randaugment", "trivialaugment"),
+        "cutout" if spec.cutout == PAPERS_CUTOUT else f"cutout{spec.cutout}": spec.cutout,
+        "erasing": spec.erasing,
+        "mixup": spec.mixup,
+        "cutmix": spec.cutmix,
+    }
+    more = [word for word, there in extras.items() if there]
+    if len(basics) == 2 and {*more} & {"aa", "cutout"}:
+        return "+".join(more)
+    if len(basics) == 2:
+        return "+".join(["basic", *more])
+    return "+".join([*(basics or ["none"]), *more])
 
 
 def _notes(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], workspace: Workspace) -> list[str]:

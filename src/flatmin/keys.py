@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from flatmin.catalogue import models
 from flatmin.codehash import ROOT, code_hash
 from flatmin.data.manifest import data_hash
 from flatmin.records import digest_of
-from flatmin.settings import EvaluationSpec, RunSettings, Settings, SharpnessSpec, keyed
+from flatmin.settings import CorruptionSpec, EvaluationSpec, RunSettings, Settings, SharpnessSpec, keyed
 
 TRAIN = "flatmin.training.run"
 EVALUATE = "flatmin.evaluation.run"
+SHIFT = "flatmin.evaluation.shift"
 SHARPNESS = "flatmin.sharpness.run"
 
 
@@ -32,7 +34,7 @@ def run_identity(settings: RunSettings, prepared: Path, dataset: str) -> RunIden
     Raises:
         DataError: its data is not prepared.
     """
-    data = data_hash(prepared, dataset, settings.dataset.source, settings.seed)
+    data = data_hash(prepared, dataset, settings.dataset.source_name, settings.seed)
     code = run_code(settings)
     return RunIdentity(data, code, digest_of({"settings": plain(settings), "data": data, "code": code}))
 
@@ -52,8 +54,20 @@ def own_model(name: str) -> list[str]:
 
 
 def evaluation_key(run_key: str, spec: EvaluationSpec) -> str:
-    """Return the key of a run's evaluation; the run's own key covers the data and the model."""
-    return _measurement_key(run_key, spec, EVALUATE)
+    """Return the key of a run's evaluation on its own test set; the run's own key covers the data and the model."""
+    return _measurement_key(run_key, _of_test(spec), EVALUATE)
+
+
+def shift_key(run_key: str, spec: EvaluationSpec, test_set: str, contents: Sequence[str]) -> str:
+    """Return the key of a run's evaluation on a further test set, whose prepared ``contents`` have these hashes."""
+    settings = plain(spec.model_copy(update={"test_sets": ("test",)}) if contents[1:] else _of_test(spec))
+    code = code_hash([SHIFT, f"flatmin.data.test_sets.{test_set}"])
+    return digest_of({"run": run_key, "settings": settings, "set": test_set, "contents": [*contents], "code": code})
+
+
+def _of_test(spec: EvaluationSpec) -> EvaluationSpec:
+    """Return the settings that matter to one set of images: which others there are does not."""
+    return spec.model_copy(update={"test_sets": ("test",), "corruptions": CorruptionSpec()})
 
 
 def sharpness_key(run_key: str, spec: SharpnessSpec) -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
+from flatmin.data.manifest import read_manifest
+from flatmin.data.test_set import TestSet
+from flatmin.data.test_sets.registry import OWN
+from flatmin.data.test_sets.registry import load as load_test_set
+from flatmin.data_items import folder_of, parts_of
 from flatmin.errors import FlatminError
 from flatmin.fanout import Item
-from flatmin.keys import RunIdentity, evaluation_key, run_identity, sharpness_key
-from flatmin.settings import Settings
+from flatmin.keys import RunIdentity, evaluation_key, run_identity, sharpness_key, shift_key
+from flatmin.settings import CorruptionSpec, Settings
 from flatmin.study import Choices, NotSelectedError, PlannedRun, Study
 from flatmin.work import KINDS
 from flatmin.workspace import Workspace
@@ -96,12 +102,45 @@ def _run_outputs(run: KeyedRun, workspace: Workspace) -> dict[str, Path]:
 
 
 def evaluate_items(runs: Iterable[KeyedRun], study: Study, workspace: Workspace) -> list[Item]:
-    """Return the items that evaluate runs on test data."""
+    """Return the items that evaluate runs: on their own test set, and on each further one that fits their source.
+
+    Raises:
+        DataError: a test set is not prepared yet.
+    """
     spec = study.params.evaluation
-    return [
-        _measurement("evaluate", run, evaluation_key(run.key, spec), spec, workspace.evaluations, workspace)
-        for run in runs
-    ]
+    further = [load_test_set(name) for name in spec.test_sets if name != OWN]
+    prepared = cache(partial(_prepared_folders, spec=spec.corruptions, workspace=workspace))
+    items = []
+    for run in runs:
+        own = _measurement("evaluate", run, evaluation_key(run.key, spec), spec, workspace.evaluations, workspace)
+        items.append(own)
+        source = run.plan.settings.dataset.source_name
+        for test_set in further:
+            if test_set.fits(source):
+                folders, contents = prepared(test_set, source)
+                key = shift_key(run.key, spec, test_set.name, contents)
+                items.append(_on_further_set(own, test_set, key, folders))
+    return items
+
+
+def _prepared_folders(
+    test_set: TestSet, source: str, *, spec: CorruptionSpec, workspace: Workspace
+) -> tuple[list[Path], list[str]]:
+    """Return the folders of a prepared test set, and the hashes of what they hold."""
+    folders = [folder_of(test_set, source, part, workspace) for part in parts_of(test_set, spec)]
+    return folders, [read_manifest(folder, "test_set")["content_hash"] for folder in folders]
+
+
+def _on_further_set(own: Item, test_set: TestSet, key: str, folders: Sequence[Path]) -> Item:
+    """Return the item that evaluates a run on a further test set, from the one for its own."""
+    (place,) = own.outputs.values()
+    return Item(
+        id=f"{own.id}.{test_set.name}",
+        kind="shift",
+        key=key,
+        task={**own.task, "test_set": test_set.name, "folders": [str(folder.absolute()) for folder in folders]},
+        outputs={KINDS["shift"].head: place.with_name(f"{own.id}.{test_set.name}.json")},
+    )
 
 
 def sharpness_items(runs: Iterable[KeyedRun], study: Study, workspace: Workspace) -> list[Item]:

@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -39,8 +39,8 @@ def problem_of(model: type[BaseModel], error: Any, prefix: tuple[str, ...] = ())
 
 def place_of(model: type[BaseModel], error: Any) -> tuple[Key, ...]:
     """Return where an error's value is, or should be, in the file."""
-    place = _walk(model, error["loc"])[0]
-    return (*place, error["ctx"]["discriminator"].strip("'")) if error["type"].startswith("union_tag") else place
+    place = _walk(model, error["loc"]).place
+    return (*place, "kind") if error["type"].startswith("union_tag") else place
 
 
 def shown(place: Sequence[Key]) -> str:
@@ -56,12 +56,13 @@ def _problem(model: type[BaseModel], place: tuple[Key, ...], errors: Sequence[An
     if kind == "invalid_key":
         return Problem(path, "unknown key", "keys are words")
     if kind == "extra_forbidden":
-        owner = _walk(model, error["loc"])[1]
+        owner = _walk(model, error["loc"]).owner
         return Problem(path, "unknown key", nearest(place[-1], owner.model_fields if owner else ()))
     if kind in ("missing", "union_tag_not_found"):
-        return Problem(path, "is required", _missing_hint(place, error, _walk(model, error["loc"])[1]))
+        return Problem(path, "is required", _missing_hint(place, error, _walk(model, error["loc"])))
     if kind == "union_tag_invalid":
-        return _of_alternatives(path, error["ctx"]["tag"], error["ctx"]["expected_tags"])
+        # "name" is how a source without a section is told from one with it
+        return _of_alternatives(path, error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'name', ", ""))
     if kind == "literal_error" and len(errors) == 1:
         return _of_alternatives(path, error["input"], error["ctx"]["expected"])
     reasons = " or ".join(dict.fromkeys(_reason(e) for e in errors)).replace(" or must be ", " or ")
@@ -86,32 +87,40 @@ def _of_alternatives(path: str, value: object, listed: str) -> Problem:
     return Problem(path, f"{value!r} is not valid: must be {last}", nearest(value, words) if close else "")
 
 
-def _missing_hint(place: Sequence[Key], error: Any, owner: type[BaseModel] | None) -> str:
+def _missing_hint(place: Sequence[Key], error: Any, walked: _Walked) -> str:
     if place[-1] == "definition":
         return (
             "any-class: drawn over all classes, so that a nominal 40% changes 36% of the labels of ten classes; "
             "another-class: drawn over the other classes, so that 40% changes 40%"
         )
     if error["type"] == "union_tag_not_found":
-        return "valid: symmetric, asymmetric"
+        return f"valid: {', '.join(tag for member in _models(walked.annotation) if (tag := _tag(member)))}"
     written = error["input"] if isinstance(error["input"], dict) else ()
-    unknown = [key for key in written if isinstance(key, str) and owner and key not in owner.model_fields]
+    unknown = [key for key in written if isinstance(key, str) and walked.owner and key not in walked.owner.model_fields]
     close = difflib.get_close_matches(str(place[-1]), unknown, n=1)
     return f"is {close[0]!r} meant to be {place[-1]!r}?" if close else ""
 
 
-def _walk(model: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...], type[BaseModel] | None]:
-    """Follow an error's location; return its place in the file and the model that owns its last key."""
+class _Walked(NamedTuple):
+    """Where an error's location leads: the place in the file, the model that owns its last key, what belongs there."""
+
+    place: tuple[Key, ...]
+    owner: type[BaseModel] | None
+    annotation: Any
+
+
+def _walk(model: type[BaseModel], loc: Sequence[Key]) -> _Walked:
+    """Follow an error's location."""
     place: list[Key] = []
     owner: type[BaseModel] | None = model
     here: Any = model
     for step in loc:
         if step == "[key]":
             break
-        members = [m for m in _members(here) if isinstance(m, type) and issubclass(m, BaseModel)]
-        tagged = [m for m in members if len(members) > 1 and _tag(m) == step]
-        if tagged:  # pydantic inserts the tag of a discriminated union, which the file does not have
-            here = owner = tagged[0]
+        members = _models(here)
+        if len(members) > 1:  # pydantic inserts the tag of a discriminated union, which the file does not have
+            tagged = [m for m in members if _tag(m) == step]
+            here = owner = tagged[0] if tagged else None
             continue
         if (isinstance(step, str) and "[" in step) or (not members and isinstance(step, str) and _is_union(here)):
             continue  # a branch of a plain union, such as constrained-float or literal['selected']
@@ -123,7 +132,12 @@ def _walk(model: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...], 
             here = info.annotation if info else None
         else:
             here = _element(here)
-    return tuple(place), owner
+    return _Walked(tuple(place), owner, here)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the alternatives of an annotation that are sections of the file."""
+    return [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -35,6 +35,7 @@ def aggregate_study(study: Study, workspace: Workspace) -> None:
             frames.seconds_frame(runs, workspace),
             workspace.claims,
             workspace.results,
+            frames.shifts_frame(runs, workspace),
         )
     print(f"aggregate: {len(runs)} runs in {workspace.results / 'tables'}")
 
@@ -75,6 +76,7 @@ def _write_page(study: Study, workspace: Workspace, out: Path, *, partial: bool)
         out,
         commands=_commands(workspace),
         partial=partial,
+        shifts=frames.shifts_frame(runs, workspace),
     )
     print(f"report: {out / 'report.html'}")
 

@@ -6,9 +6,12 @@ only at that value: a new option retrains nothing, and a changed default retrain
 
 from __future__ import annotations
 
+import hashlib
+import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 SELECTED: Literal["selected"] = "selected"
 """Stands where a number is chosen on validation data by the stage ``select``."""
@@ -28,6 +31,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator
 Count = Annotated[int, Field(ge=1), BeforeValidator(_number)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 Seed = Natural
+Severity = Annotated[int, Field(ge=1, le=5), BeforeValidator(_number)]
 
 
 def setting(default: Any, *, introduced: Any, **constraints: Any) -> Any:
@@ -37,6 +41,11 @@ def setting(default: Any, *, introduced: Any, **constraints: Any) -> Any:
     value that it had when all its own settings are.
     """
     return Field(default, json_schema_extra={"introduced": introduced}, **constraints)
+
+
+def outside_keys(default: Any = ...) -> Any:
+    """Declare a setting that enters no key: what it stands for is hashed itself."""
+    return Field(default, json_schema_extra={"keyed": False})
 
 
 class Settings(BaseModel):
@@ -51,8 +60,8 @@ def keyed(settings: BaseModel) -> dict[str, Any]:
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         plain = keyed(value) if isinstance(value, BaseModel) else value
-        extra = field.json_schema_extra
-        if not (isinstance(extra, dict) and "introduced" in extra and plain == extra["introduced"]):
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        if extra.get("keyed", True) and not ("introduced" in extra and plain == extra["introduced"]):
             out[name] = plain
     return out
 
@@ -85,7 +94,92 @@ class AsymmetricNoise(Settings):
     pairs: Literal["usual"] | dict[int, int] = setting("usual", introduced="usual")
 
 
-Noise = Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")]
+class PairFlipNoise(Settings):
+    """A fraction ``rate`` of each class is relabelled as the next class, the last as the first."""
+
+    kind: Literal["pair_flip"]
+    rate: Fraction
+
+
+class InstanceNoise(Settings):
+    """Labels are wrong more often, and wrong in its own way, for one image than for another.
+
+    Part-dependent label noise of Xia et al. (NeurIPS 2020), with ``rate`` their tau: about the fraction of wrong labels
+    (more at low rates: 13% for 0.1), which the manifest of every draw states.
+    """
+
+    kind: Literal["instance"]
+    rate: Fraction
+
+
+HUMAN_LABELS = {"cifar10": ("aggregate", "random1", "random2", "random3", "worst"), "cifar100": ("noisy",)}
+"""The published sets of labels that people gave, by source."""
+
+
+class HumanNoise(Settings):
+    """The labels that people gave.
+
+    CIFAR-10N has ``aggregate``, ``random1``, ``random2``, ``random3`` and ``worst``, CIFAR-100N has ``noisy``. They are
+    the same for every seed; subset and split are not.
+    """
+
+    kind: Literal["human"]
+    labels: Literal["aggregate", "random1", "random2", "random3", "worst", "noisy"]
+
+
+Noise = Annotated[
+    SymmetricNoise | AsymmetricNoise | PairFlipNoise | InstanceNoise | HumanNoise, Field(discriminator="kind")
+]
+
+
+class OwnImages(Settings):
+    """Images of the user's own, resized once to ``size`` x ``size``.
+
+    Nothing of this enters a key: the arrays that come of it are hashed.
+    """
+
+    path: Annotated[str, Field(min_length=1)] = outside_keys()
+    size: Annotated[int, Field(ge=4, le=1024), BeforeValidator(_number)] = outside_keys()
+    channels: Literal[1, 3] = outside_keys(3)
+    test_fraction: ProperFraction = outside_keys(0.2)
+
+    @property
+    def name(self) -> str:
+        """A name for the source that these images are: the last part of their path, and a digest of the settings."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        words = re.sub(r"[^a-z0-9]+", "-", PurePath(self.path).stem.lower()).strip("-") or "own"
+        return f"{words}-{digest}"
+
+
+class ImageFolder(OwnImages):
+    """A folder with a folder of images per class, or two of those: ``train``, and ``test`` or ``val``."""
+
+    kind: Literal["image_folder"]
+
+
+class Parquet(OwnImages):
+    """A parquet file, or a folder of them, with the columns ``image`` and ``label``, as Hugging Face writes them.
+
+    Files whose names begin with ``test`` or ``val`` are the test part.
+    """
+
+    kind: Literal["parquet"]
+    image: str = outside_keys("image")
+    label: str = outside_keys("label")
+
+
+def _kind_of_source(value: Any) -> str | None:
+    """Return which form a source is written in: a name, or the ``kind`` of a section."""
+    if isinstance(value, dict):
+        return value.get("kind")
+    return getattr(value, "kind", "name")
+
+
+Own = Annotated[ImageFolder | Parquet, Field(discriminator="kind")]
+SourceSpec = Annotated[
+    Annotated[str, Tag("name")] | Annotated[ImageFolder, Tag("image_folder")] | Annotated[Parquet, Tag("parquet")],
+    Discriminator(_kind_of_source),
+]
 
 
 class Validation(Settings):
@@ -102,15 +196,21 @@ class Validation(Settings):
 class DatasetSpec(Settings):
     """A source plus what is done to its training labels and size.
 
+    ``source`` is the name of one (``cifar10``), or says where images of one's own lie (``kind: image_folder``).
     ``train_size`` images (stratified over classes) are drawn before the validation part is split off; all of them when
     it is null. Subset, split and noise are drawn anew for every seed, unless ``draw_seed`` fixes one draw for all.
     """
 
-    source: str
+    source: SourceSpec
     noise: Noise | None = setting(None, introduced=None)
     train_size: Count | None = setting(None, introduced=None)
     validation: Validation = setting(Validation(), introduced={})
     draw_seed: Seed | None = setting(None, introduced=None)
+
+    @property
+    def source_name(self) -> str:
+        """The name that the source's files and images go by."""
+        return self.source if isinstance(self.source, str) else self.source.name
 
 
 # --- model, method, training ------------------------------------------------------------------------------------------
@@ -125,11 +225,40 @@ class ModelSpec(Settings):
 
 
 class Augmentation(Settings):
-    """Random horizontal ``flip``, and a random crop after padding by ``pad`` pixels (``reflect`` as in SAM's code)."""
+    """What is done to training images at random, in this order (``docs/augmentation.md``).
+
+    ``pad``: a crop after padding by so many pixels, by ``padding`` (``reflect`` as in SAM's code). ``flip``: left to
+    right, half of the images. ``policy``: ``autoaugment`` is that of its authors for CIFAR-10; ``randaugment`` has
+    ``operations`` one after the other, of ``magnitude`` 0 to 30; ``trivialaugment`` is the wide one. ``cutout``: the
+    side of a square set to the mean, 0 for none, a place ``cutout_per`` image (its paper) or batch (SAM's code).
+    ``erasing``: the probability that a box of random size is set to the mean. ``mixup`` and ``cutmix``: alpha, 0 for
+    none; with both, a coin decides between them; ``mix_per`` batch (their papers) or image.
+    """
 
     flip: bool = setting(False, introduced=False)
     pad: Natural = setting(0, introduced=0)
-    padding: Literal["reflect", "zero"] = setting("reflect", introduced="reflect")
+    padding: Literal["reflect", "zero", "edge"] = setting("reflect", introduced="reflect")
+    policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = setting("none", introduced="none")
+    operations: Count = setting(2, introduced=2)
+    magnitude: Annotated[int, Field(ge=0, le=30), BeforeValidator(_number)] = setting(9, introduced=9)
+    cutout: Natural = setting(0, introduced=0)
+    cutout_per: Literal["image", "batch"] = setting("image", introduced="image")
+    erasing: Fraction = setting(0.0, introduced=0.0)
+    mixup: NonNegative = setting(0.0, introduced=0.0)
+    cutmix: NonNegative = setting(0.0, introduced=0.0)
+    mix_per: Literal["batch", "image"] = setting("batch", introduced="batch")
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Augmentation:
+        """Refuse what looks as if it did something. (``padding`` and ``pad`` may come from different places.)"""
+        of_randaugment = (self.operations, self.magnitude) != (2, 9)
+        if of_randaugment and self.policy != "randaugment":
+            raise ValueError("operations and magnitude are randaugment's alone: set policy: randaugment or remove them")
+        if self.cutout_per == "batch" and self.cutout == 0:
+            raise ValueError("cutout_per says where a square goes, and cutout: 0 has none: set cutout: 16 or remove it")
+        if self.mix_per == "image" and self.mixup == self.cutmix == 0:
+            raise ValueError("mix_per needs something to mix: set mixup or cutmix to an alpha above 0, or remove it")
+        return self
 
 
 class TrainingSpec(Settings):
@@ -222,11 +351,31 @@ class SelectionSpec(Settings):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1000,)
 
 
-class EvaluationSpec(Settings):
-    """What is measured on test data: the sets, and the bins of the expected calibration error."""
+class CorruptionSpec(Settings):
+    """Which corruptions, at which severities, of how many test images (the first ``images``; all where it is null).
 
-    test_sets: Annotated[tuple[Literal["test"], ...], Field(min_length=1)] = setting(("test",), introduced=("test",))
+    ``main`` are the 15 of the benchmark's mean corruption error, ``all`` has the 4 further ones too. ``seed`` is that
+    of generated sets; official ones have none.
+    """
+
+    names: Literal["main", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = setting("main", introduced="main")
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = setting(
+        (1, 2, 3, 4, 5), introduced=(1, 2, 3, 4, 5)
+    )
+    images: Count | None = setting(None, introduced=None)
+    seed: Seed = setting(0, introduced=0)
+
+
+class EvaluationSpec(Settings):
+    """What is measured on test data: the sets, and the bins of the expected calibration error.
+
+    ``test`` is the source's own test set. Further ones (``cifar10_1``, ``cifar10_c``, ``corruptions``, ...:
+    ``flatmin data list``) are measured on the runs whose source they belong to.
+    """
+
+    test_sets: Annotated[tuple[str, ...], Field(min_length=1)] = setting(("test",), introduced=("test",))
     ece_bins: Count = setting(15, introduced=15)
+    corruptions: CorruptionSpec = setting(CorruptionSpec(), introduced={})
 
 
 class SharpnessSpec(Settings):

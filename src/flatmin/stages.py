@@ -42,12 +42,14 @@ class Stages:
         self._stage("download", items, [self.workspace.raw])
 
     def prepare(self) -> None:
-        """Write the images of every source and the draws of every dataset."""
+        """Write the images of every source, the draws of every dataset, and the further test sets."""
         images = data_items.images_items(self.study, self.workspace)
         with driver_lock(self.workspace.state, "prepare"):
             self._run("prepare images", images)
             draws = data_items.draw_items(self.study, self.workspace)
-            self._run("prepare draws", [*images, *draws], [self.workspace.prepared])
+            tests = data_items.test_set_items(self.study, self.workspace)
+            what = "prepare draws and test sets" if tests else "prepare draws"
+            self._run(what, [*images, *draws, *tests], [self.workspace.prepared])
 
     def select(self, table: str) -> None:
         """Choose the table's selected values on validation data and write them, with all trials."""

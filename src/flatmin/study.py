@@ -58,11 +58,17 @@ class Vocabulary:
 
     Attributes:
         sources: names of data sources.
+        test_sets: names of further test sets.
+        corruptions: names of corruptions.
+        test_set_source: returns the source whose runs a test set is for, empty for any.
         ascents: the options of every ascent.
         unknown_model: returns None for a model that can be built, else the nearest names in a sentence.
     """
 
     sources: Sequence[str]
+    test_sets: Sequence[str]
+    corruptions: Sequence[str]
+    test_set_source: Callable[[str], str]
     ascents: Mapping[str, Mapping[str, Option]]
     unknown_model: Callable[[str], str | None]
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from flatmin import catalogue
+from flatmin.data.corruptions import registry as corruptions
 from flatmin.data.sources import registry as sources
+from flatmin.data.test_sets import registry as test_sets
 from flatmin.errors import nearest
 from flatmin.study import Vocabulary
 
 
 def vocabulary() -> Vocabulary:
-    """Return what sources, ascents and models there are."""
+    """Return what sources, test sets, corruptions, ascents and models there are."""
     return Vocabulary(
-        sources=tuple(sources.names()),
+        sources=sources.names(),
+        test_sets=(test_sets.OWN, *test_sets.names()),
+        corruptions=corruptions.names(),
+        test_set_source=lambda name: "" if name == test_sets.OWN else test_sets.load(name).source,
         ascents=catalogue.ascents(),
         unknown_model=unknown_model,
     )

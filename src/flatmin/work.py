@@ -47,8 +47,11 @@ KINDS = {
     "download": Kind("flatmin.data.work:download", "download.json", light=True),
     "images": Kind("flatmin.data.work:images", "manifest.json", light=True),
     "draw": Kind("flatmin.data.work:draw", "manifest.json", light=True),
+    "test_set": Kind("flatmin.data.work:test_set", "manifest.json", light=True),
+    "corruption": Kind("flatmin.data.work:test_set", "manifest.json"),
     "train": Kind("flatmin.training.run:train", "record.json", aside=("timings.json",)),
     "evaluate": Kind("flatmin.evaluation.run:evaluate", "evaluation.json"),
+    "shift": Kind("flatmin.evaluation.shift:evaluate", "evaluation.json"),
     "sharpness": Kind("flatmin.sharpness.run:measure", "sharpness.json"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +9,10 @@ from urllib.error import URLError
 from urllib.request import Request
 
 import pytest
+from real_files import SHARED
 from small_sources import toy_arrays
 
 from flatmin.data.source import Source
-
-SHARED = Path(os.environ.get("FLATMIN_TEST_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +29,15 @@ def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def toy_source() -> Source:
     """A source of random 2 x 6 x 6 images in three classes, without files."""
-    return Source("toy", lambda folder: toy_arrays(), ("a", "b", "c"), (2, 6, 6), "ours", "none", "none")
+    return Source(
+        name="toy",
+        read=lambda folder: toy_arrays(),
+        classes=("a", "b", "c"),
+        image_shape=(2, 6, 6),
+        split="ours",
+        licence="none",
+        citation="none",
+    )
 
 
 class NoNetwork:

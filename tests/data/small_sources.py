@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flatmin.data.source import Archive, Arrays, Member, Source
+from flatmin.data.published import Archive, Member
+from flatmin.data.source import Arrays, Source
 
 MEMBERS = {"toy/images": bytes(range(256)) * 3, "toy/labels": b"labels" * 11}
 """The content of the small source: two files in a folder."""
@@ -36,7 +37,15 @@ def tar_source(packed: bytes, *, urls: tuple[str, ...] = ("http://unused.invalid
     members = tuple(Member(path, md5(content), len(content)) for path, content in MEMBERS.items())
     archive = Archive("toy.tar.gz", urls, md5(packed), len(packed), members)
     return Source(
-        "toy", _read_nothing, ("a", "b"), (1, 1, 1), "none", "none", "none", (archive,), layouts=("other/raw",)
+        name="toy",
+        read=_read_nothing,
+        classes=("a", "b"),
+        image_shape=(1, 1, 1),
+        split="none",
+        licence="none",
+        citation="none",
+        archives=(archive,),
+        layouts=("other/raw",),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import shutil
 import tarfile
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 from small_sources import MEMBERS, gzipped, md5, tar_gz, tar_source
 
-from flatmin.data import archives
+from flatmin.data import downloading
 from flatmin.data.archives import mirrors_from_environment, obtain, verify
 from flatmin.data.errors import DataError
-from flatmin.data.source import Archive, Member, Source
+from flatmin.data.published import Archive, Member, file_checksum, plain_file
+from flatmin.data.source import Source
 
 GOOD = tar_gz([*MEMBERS.items(), ("toy/readme.html", b"left inside")])
 
@@ -213,6 +215,121 @@ def test_an_archive_that_ends_early_is_damaged(tmp_path: Path, no_network) -> No
         obtain(tar_source(packed), tmp_path / "raw", mirrors=[tmp_path], opener=no_network)
 
 
+# --- archives that stream by ------------------------------------------------------------------------------------------
+
+
+def tar(entries: list[tuple[tarfile.TarInfo | str, bytes]]) -> bytes:
+    return gzip.decompress(tar_gz(entries))
+
+
+STREAMED = tar([*MEMBERS.items(), ("toy/other", b"left inside" * 1000)])
+
+
+def streamed_source(packed: bytes, *, url: str = "http://unused.invalid/toy.tar") -> Source:
+    archive = replace(tar_source(GOOD).archives[0], name="toy.tar", urls=(url,), checksum=md5(packed), size=len(packed))
+    return replace(tar_source(GOOD), archives=(archive,))
+
+
+def test_a_tar_streams_by_and_only_the_members_asked_for_are_kept(tmp_path: Path, server) -> None:
+    base, handler = server
+    handler.files = {"/toy": STREAMED}
+    files = streamed_source(STREAMED, url=f"{base}/toy").only(["labels"])
+    obtain(files, tmp_path / "raw")
+    assert contents(tmp_path / "raw") == {"labels": MEMBERS["toy/labels"]}
+
+
+def test_the_tar_itself_never_lies_on_the_disk(tmp_path: Path, server, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, handler = server
+    handler.files = {"/toy": STREAMED}
+    written: list[str] = []
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", *a, **k: (written.append(self.name), opened(self, mode, *a, **k))[1]
+    )
+    obtain(streamed_source(STREAMED, url=f"{base}/toy"), tmp_path / "raw")
+    assert {*written} == {"images", "labels"}
+
+
+def test_a_tar_in_a_mirror_gives_the_same_files(tmp_path: Path, no_network) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "toy.tar").write_bytes(STREAMED)
+    obtain(streamed_source(STREAMED), tmp_path / "raw", mirrors=[tmp_path / "mirror"], opener=no_network)
+    assert contents(tmp_path / "raw") == EXPECTED
+
+
+BAD_STREAMS = {
+    "web page": (b"<!DOCTYPE html><html>try later</html>" + bytes(2000), "looks like an HTML page"),
+    "cut short": (STREAMED[: len(STREAMED) // 2], "cut short"),
+    "cut after the members": (STREAMED[:3072], "cut short"),
+    "longer": (STREAMED + bytes(10240), "another file"),
+    "another byte outside of the members": (STREAMED[:-11000] + b"?" + STREAMED[-10999:], "wrong checksum: toy.tar"),
+    "no tar": (bytes(range(256)) * (len(STREAMED) // 256), "is damaged"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), BAD_STREAMS.values(), ids=BAD_STREAMS)
+def test_of_a_bad_stream_nothing_is_kept(body: bytes, reason: str, tmp_path: Path, server) -> None:
+    base, handler = server
+    handler.files = {"/toy": body}
+    with pytest.raises(DataError, match=reason):
+        obtain(streamed_source(STREAMED, url=f"{base}/toy"), tmp_path / "raw")
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_a_hostile_entry_of_a_stream_is_refused(tmp_path: Path, server) -> None:
+    base, handler = server
+    hostile = tar([("../escaped", b"x"), *MEMBERS.items()])
+    handler.files = {"/toy": hostile}
+    with pytest.raises(DataError, match="points out of its folder"):
+        obtain(streamed_source(hostile, url=f"{base}/toy"), tmp_path / "deep" / "raw")
+    assert contents(tmp_path) == {}
+
+
+def test_a_member_that_is_not_the_published_one_is_refused_whatever_the_archive_s_checksum(tmp_path: Path, server):
+    base, handler = server
+    wrong = tar([("toy/images", b"x"), ("toy/labels", MEMBERS["toy/labels"])])
+    handler.files = {"/toy": wrong}
+    with pytest.raises(DataError, match="wrong checksum: images"):
+        obtain(streamed_source(wrong, url=f"{base}/toy"), tmp_path / "raw")
+
+
+# --- files that are packed in nothing ---------------------------------------------------------------------------------
+
+PLAIN = b"an array" * 100
+
+
+def plain_source(checksum: str, url: str, size: int | None = len(PLAIN), **limit: int) -> Source:
+    return replace(tar_source(GOOD), archives=(plain_file("array.npy", (url,), checksum, size, **limit),))
+
+
+@pytest.mark.parametrize(
+    "checksum",
+    [
+        hashlib.md5(PLAIN).hexdigest(),
+        hashlib.sha256(PLAIN).hexdigest(),
+        hashlib.sha1(b"blob %d\0" % len(PLAIN) + PLAIN).hexdigest(),
+    ],
+    ids=["md5", "sha256", "git"],
+)
+def test_a_plain_file_is_verified_by_any_kind_of_checksum(checksum: str, tmp_path: Path, server) -> None:
+    base, handler = server
+    handler.files = {"/right": PLAIN, "/wrong": PLAIN[:-1] + b"?"}
+    obtain(plain_source(checksum, f"{base}/right"), tmp_path / "raw")
+    assert contents(tmp_path / "raw") == {"array.npy": PLAIN}
+    with pytest.raises(DataError, match=f"not {checksum}"):
+        obtain(plain_source(checksum, f"{base}/wrong"), tmp_path / "other")
+    assert contents(tmp_path / "other") == {}
+
+
+def test_a_file_of_unknown_size_is_bounded_by_its_limit(tmp_path: Path, server) -> None:
+    base, handler = server
+    handler.files = {"/toy": PLAIN}
+    obtain(plain_source(md5(PLAIN), f"{base}/toy", None, limit=1000), tmp_path / "raw")
+    assert contents(tmp_path / "raw") == {"array.npy": PLAIN}
+    with pytest.raises(DataError, match="another file"):
+        obtain(plain_source(md5(PLAIN), f"{base}/toy", None, limit=799), tmp_path / "other")
+
+
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
@@ -252,7 +369,7 @@ class Drip(io.BytesIO):
 
 def test_a_slow_host_is_left_for_the_next_and_endured_when_it_is_the_only_one(tmp_path, monkeypatch) -> None:
     now = iter(range(0, 10**6, 10))
-    monkeypatch.setattr(archives.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(downloading.time, "monotonic", lambda: next(now))
     asked: list[str] = []
 
     def opener(request, timeout: float) -> io.BytesIO:
@@ -316,7 +433,7 @@ def test_cifar10_is_the_same_from_an_archive_its_folder_and_a_torchvision_root(
     packed.parent.mkdir()
     with tarfile.open(packed, "w:gz", compresslevel=0) as tar:
         tar.add(cifar10_folder / "cifar-10-batches-py", "cifar-10-batches-py")
-    archive = replace(SOURCE.archives[0], md5=archives._md5(packed), size=packed.stat().st_size)
+    archive = replace(SOURCE.archives[0], checksum=file_checksum(packed, "0" * 32), size=packed.stat().st_size)
     torchvision_root = tmp_path / "torchvision" / "cifar10"
     torchvision_root.mkdir(parents=True)
     (torchvision_root / "cifar-10-batches-py").symlink_to(cifar10_folder / "cifar-10-batches-py")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flatmin.data.draws import Draw, draw
+from flatmin.data.draws import Draw, TrainingPart, draw
 from flatmin.data.errors import DataError
 from flatmin.data.manifest import content_hash
 from flatmin.data.stratified import shares
@@ -11,6 +11,7 @@ from flatmin.settings import DatasetSpec
 
 CLASSES = 10
 LABELS = np.arange(5000) % CLASSES
+SOURCE = TrainingPart(LABELS, CLASSES)
 UNEVEN = np.repeat(np.arange(3), [600, 300, 100])
 
 
@@ -28,7 +29,7 @@ def same(one: Draw, other: Draw, *names: str) -> bool:
 
 
 def test_the_parts_are_disjoint_complete_and_stratified() -> None:
-    drawn = draw(spec(), LABELS, CLASSES, None, 0)
+    drawn = draw(spec(), SOURCE, 0)
     assert sorted(np.concatenate([drawn.train_indices, drawn.validation_indices])) == list(range(5000))
     assert np.bincount(drawn.train_clean_labels).tolist() == [450] * CLASSES
     assert np.bincount(drawn.validation_clean_labels).tolist() == [50] * CLASSES
@@ -38,21 +39,21 @@ def test_the_parts_are_disjoint_complete_and_stratified() -> None:
 
 
 def test_a_subset_keeps_the_proportions_of_uneven_classes() -> None:
-    drawn = draw(spec(train_size=100, validation={"fraction": 0.2}), UNEVEN, 3, None, 0)
+    drawn = draw(spec(train_size=100, validation={"fraction": 0.2}), TrainingPart(UNEVEN, 3), 0)
     assert np.bincount(drawn.train_clean_labels).tolist() == [48, 24, 8]
     assert np.bincount(drawn.validation_clean_labels).tolist() == [12, 6, 2]
 
 
 def test_a_larger_subset_contains_the_smaller_one() -> None:
     def members(size: int) -> set[int]:
-        drawn = draw(spec(train_size=size), LABELS, CLASSES, None, 0)
+        drawn = draw(spec(train_size=size), SOURCE, 0)
         return {*drawn.train_indices.tolist(), *drawn.validation_indices.tolist()}
 
     assert members(500) < members(1000)
 
 
 def test_the_first_images_of_a_part_are_a_random_sample() -> None:
-    drawn = draw(spec(), np.sort(LABELS), CLASSES, None, 0)
+    drawn = draw(spec(), TrainingPart(np.sort(LABELS), CLASSES), 0)
     first = np.bincount(drawn.train_clean_labels[:500], minlength=CLASSES)
     assert first.min() > 25  # 50 are expected of each class; in the source's order all 500 would be of one
 
@@ -64,21 +65,21 @@ def test_shares_go_to_the_largest_remainders() -> None:
 
 def test_a_draw_depends_on_the_seed_and_on_nothing_outside_the_settings() -> None:
     noisy = spec(noise=symmetric(0.4), train_size=1000)
-    assert same(draw(noisy, LABELS, CLASSES, None, 7), draw(noisy, LABELS, CLASSES, None, 7))
-    assert not same(draw(noisy, LABELS, CLASSES, None, 7), draw(noisy, LABELS, CLASSES, None, 8), "train_indices")
+    assert same(draw(noisy, SOURCE, 7), draw(noisy, SOURCE, 7))
+    assert not same(draw(noisy, SOURCE, 7), draw(noisy, SOURCE, 8), "train_indices")
     renamed = noisy.model_copy(update={"source": "another"})
-    assert same(draw(noisy, LABELS, CLASSES, None, 7), draw(renamed, LABELS, CLASSES, None, 7))
+    assert same(draw(noisy, SOURCE, 7), draw(renamed, SOURCE, 7))
 
 
 def test_a_draw_is_the_same_on_every_machine() -> None:
-    drawn = draw(spec(noise=symmetric(0.4, "any-class"), train_size=1000), LABELS, CLASSES, None, 7)
+    drawn = draw(spec(noise=symmetric(0.4, "any-class"), train_size=1000), SOURCE, 7)
     digest = content_hash({name: getattr(drawn, name) for name in Draw.__dataclass_fields__})
     assert digest == "d1a8391cc389050910d831a70d7b458489981091b2a81269515038ad9e0f5d13"
 
 
 def test_subset_and_validation_part_are_drawn_independently() -> None:
-    small = draw(spec(train_size=500), LABELS, CLASSES, None, 0)
-    large = draw(spec(train_size=1000), LABELS, CLASSES, None, 0)
+    small = draw(spec(train_size=500), SOURCE, 0)
+    large = draw(spec(train_size=1000), SOURCE, 0)
     inside = np.isin(large.validation_indices, np.concatenate([small.train_indices, small.validation_indices]))
     # Half of the larger subset is in the smaller one, and so should be about half of its 100 validation images
     assert 30 <= np.count_nonzero(inside) <= 70
@@ -86,36 +87,36 @@ def test_subset_and_validation_part_are_drawn_independently() -> None:
 
 def test_datasets_that_differ_in_noise_alone_have_the_same_images_in_the_same_parts() -> None:
     settings = [{}, {"noise": symmetric(0.2)}, {"noise": symmetric(0.8, "any-class")}]
-    draws = [draw(spec(train_size=1000, **noise), LABELS, CLASSES, None, 3) for noise in settings]
+    draws = [draw(spec(train_size=1000, **noise), SOURCE, 3) for noise in settings]
     images = ("train_indices", "validation_indices", "train_clean_labels", "validation_clean_labels")
     assert all(same(draws[0], other, *images) for other in draws)
     assert not same(draws[0], draws[1], "train_labels")
 
 
 def test_noise_is_added_after_the_split_to_each_part_on_its_own() -> None:
-    drawn = draw(spec(noise=symmetric(0.4)), LABELS, CLASSES, None, 0)
+    drawn = draw(spec(noise=symmetric(0.4)), SOURCE, 0)
     assert np.count_nonzero(drawn.train_labels != drawn.train_clean_labels) == 1800
     assert np.count_nonzero(drawn.validation_labels != drawn.validation_clean_labels) == 200
 
 
 def test_validation_labels_stay_clean_where_the_settings_say_so() -> None:
-    noisy = draw(spec(noise=symmetric(0.4)), LABELS, CLASSES, None, 0)
-    clean = draw(spec(noise=symmetric(0.4), validation={"labels": "clean"}), LABELS, CLASSES, None, 0)
+    noisy = draw(spec(noise=symmetric(0.4)), SOURCE, 0)
+    clean = draw(spec(noise=symmetric(0.4), validation={"labels": "clean"}), SOURCE, 0)
     assert np.array_equal(clean.validation_labels, clean.validation_clean_labels)
     assert same(noisy, clean, "train_indices", "train_labels", "validation_indices")
 
 
 def test_a_draw_seed_takes_the_place_of_every_seed() -> None:
     fixed = spec(noise=symmetric(0.4), draw_seed=11)
-    assert same(draw(fixed, LABELS, CLASSES, None, 0), draw(fixed, LABELS, CLASSES, None, 1))
+    assert same(draw(fixed, SOURCE, 0), draw(fixed, SOURCE, 1))
     free = spec(noise=symmetric(0.4))
-    assert same(draw(fixed, LABELS, CLASSES, None, 0), draw(free, LABELS, CLASSES, None, 11))
+    assert same(draw(fixed, SOURCE, 0), draw(free, SOURCE, 11))
 
 
 def test_usual_pairs_are_the_source_s_and_written_ones_go_before_them() -> None:
     def changed(pairs: object) -> set[tuple[int, int]]:
         noise = {"kind": "asymmetric", "rate": 0.5, "pairs": pairs}
-        drawn = draw(spec(noise=noise), LABELS, CLASSES, {3: 5}, 0)
+        drawn = draw(spec(noise=noise), TrainingPart(LABELS, CLASSES, {3: 5}), 0)
         flips = drawn.train_labels != drawn.train_clean_labels
         return set(zip(drawn.train_clean_labels[flips].tolist(), drawn.train_labels[flips].tolist(), strict=True))
 
@@ -137,4 +138,4 @@ BAD = {
 @pytest.mark.parametrize(("settings", "reason"), BAD.values(), ids=BAD)
 def test_an_impossible_draw_says_which_setting_is_wrong(settings: dict[str, object], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
-        draw(spec(**settings), LABELS, CLASSES, None, 0)
+        draw(spec(**settings), SOURCE, 0)

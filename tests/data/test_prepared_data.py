@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from real_files import SHARED
 from small_sources import tar_source, toy_arrays
 
 from flatmin.data.archives import obtain
@@ -269,3 +270,54 @@ def test_prepared_cifar10_is_the_real_one(cifar10_folder: Path, tmp_path: Path, 
     assert (len(data.train), len(data.validation), len(data.test)) == (45_000, 5_000, 10_000)
     assert drawn["train"]["noise_rate"] == pytest.approx(0.36, abs=3 * (0.09 * 18_000) ** 0.5 / 45_000)
     assert np.bincount(data.validation.clean_labels.numpy()).tolist() == [500] * 10
+
+
+DRAWS = {
+    "any-class": "a2cb1098b0e1fb8b557093a854d885ee9fdff806707a2598240817337de525f5",
+    "another-class": "844aed26f71969ebfff22c50c1a6a5b3e6ee059b1bdb2d350ab364cf080ca200",
+}
+"""Content hashes of seed 0's draw of CIFAR-10 with 40% symmetric noise: the same labels for everybody."""
+
+
+@pytest.fixture(scope="module")
+def cifar10_images(cifar10_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the prepared images of CIFAR-10."""
+    from flatmin.data.sources.cifar10 import SOURCE
+
+    root = tmp_path_factory.mktemp("cifar10")
+    obtain(SOURCE, root / "raw", mirrors=[cifar10_folder])
+    images = images_folder(root, "cifar10")
+    images.mkdir(parents=True)
+    write_images(SOURCE, root / "raw", images)
+    return images
+
+
+def cifar10_draw(images: Path, folder: Path, noise: dict[str, object], annotations: Path | None = None) -> dict:
+    folder.mkdir()
+    spec = DatasetSpec.model_validate({"source": "cifar10", "noise": noise})
+    return write_draw(spec, images, 0, folder, annotations)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(("definition", "rate"), [("any-class", 0.36), ("another-class", 0.4)])
+def test_everybody_gets_the_same_noisy_cifar10(
+    definition: str, rate: float, cifar10_images: Path, tmp_path: Path
+) -> None:
+    noise = {"kind": "symmetric", "rate": 0.4, "definition": definition}
+    once, twice = (cifar10_draw(cifar10_images, tmp_path / name, noise) for name in ("once", "twice"))
+    assert once["content_hash"] == twice["content_hash"] == DRAWS[definition]
+    assert once["train"]["noise_rate"] == pytest.approx(rate, abs=3 * (rate * (1 - rate) / 45_000) ** 0.5)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(
+    ("labels", "rate"),
+    [("aggregate", 9.01), ("random1", 17.23), ("random2", 18.12), ("random3", 17.64), ("worst", 40.21)],
+)
+def test_the_labels_that_people_gave_are_those_of_the_draw(
+    labels: str, rate: float, cifar10_images: Path, tmp_path: Path
+) -> None:
+    noise = {"kind": "human", "labels": labels}
+    drawn = cifar10_draw(cifar10_images, tmp_path / "draw", noise, SHARED / "mirror" / "CIFAR-10_human.pt")
+    wrong = sum(drawn[part]["noise_rate"] * drawn[part]["size"] for part in ("train", "validation"))
+    assert 100 * wrong / 50_000 == pytest.approx(rate, abs=0.01)

@@ -27,6 +27,7 @@ TRACKED = (
     ".dvcignore",
     ".gitignore",
     "data/README.md",
+    "data/own/README.md",
 )
 BIN = Path(sys.executable).parent
 QUIET = {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_runs import (
+    ALL_AUGMENTATION,
     ASAM,
     CNN,
     EPOCHS,
@@ -26,6 +27,7 @@ from tiny_runs import (
 from torch import Tensor
 from torch.nn import functional
 
+from flatmin.data.augmentation.mixing import Targets
 from flatmin.data.loading import Split
 from flatmin.forecast import gradients_per_image
 from flatmin.training import loop
@@ -46,19 +48,22 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 class Seen:
-    """What every step of a run saw: the images before and after augmentation."""
+    """What every step of a run saw: the images before augmentation, what became of them, and the targets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[Tensor] = []
         self.augmented: list[Tensor] = []
-        augment = loop.augment
+        self.targets: list[Targets] = []
+        augmented_batch = loop.augmented_batch
 
-        def watched(images: Tensor, *args: Any) -> Tensor:
+        def watched(images: Tensor, *args: Any) -> tuple[Tensor, Targets]:
             self.batches.append(images.clone())
-            self.augmented.append(augment(images, *args).clone())
-            return self.augmented[-1]
+            inputs, targets = augmented_batch(images, *args)
+            self.augmented.append(inputs.clone())
+            self.targets.append(targets)
+            return inputs, targets
 
-        monkeypatch.setattr(loop, "augment", watched)
+        monkeypatch.setattr(loop, "augmented_batch", watched)
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -72,19 +77,27 @@ def test_methods_start_from_the_same_weights(prepared: Path, method: dict[str, A
 
 @pytest.mark.parametrize("model", [MLP, DROPOUT], ids=["mlp", "dropout"])
 @pytest.mark.parametrize("method", [SAM, ASAM], ids=["sam", "asam"])
+@pytest.mark.parametrize("augmentation", [FLIP_AND_CROP, ALL_AUGMENTATION], ids=["flip and crop", "all"])
 def test_methods_see_the_same_batches_and_augmentations(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], model: dict[str, Any]
+    prepared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    augmentation: dict[str, Any],
+    method: dict[str, Any],
+    model: dict[str, Any],
 ) -> None:
     with monkeypatch.context() as patch:
         one = Seen(patch)
-        train_in_memory(settings(SGD, model, augmentation=FLIP_AND_CROP), prepared)
+        running = train_in_memory(settings(SGD, model, augmentation=augmentation), prepared)
     with monkeypatch.context() as patch:
         two = Seen(patch)
-        train_in_memory(settings(method, model, augmentation=FLIP_AND_CROP), prepared)
+        train_in_memory(settings(method, model, augmentation=augmentation), prepared)
     assert len(one.batches) == EPOCHS * STEPS
     assert same(one.batches, two.batches)
     assert same(one.augmented, two.augmented)
-    assert not same(one.batches, one.augmented)
+    assert not same([running._inputs(batch) for batch in one.batches], one.augmented)
+    if augmentation is ALL_AUGMENTATION:
+        for name in ("labels", "partners", "shares"):
+            assert same([getattr(t, name) for t in one.targets], [getattr(t, name) for t in two.targets])
 
 
 def test_another_seed_starts_from_other_weights(prepared: Path) -> None:
@@ -108,7 +121,59 @@ def test_augmentation_differs_between_epochs(prepared: Path, monkeypatch: pytest
     seen = Seen(monkeypatch)
     train_in_memory(settings(SGD, batch_size=IMAGES, augmentation=FLIP_AND_CROP), prepared)
     sums = [augmented.double().sum(dim=(0, 1)) for augmented in seen.augmented]
-    assert not torch.equal(sums[0], sums[1])
+    assert not torch.allclose(sums[0], sums[1], atol=1e-3)
+
+
+def test_both_passes_of_a_step_see_the_same_mixed_images_and_targets(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mixed anew for the second pass, SAM would ascend on another loss than it descends on."""
+    running = trainer(settings(SAM, augmentation=ALL_AUGMENTATION), prepared)
+    inputs: list[Tensor] = []
+    used: list[Targets] = []
+    losses = Targets.losses
+
+    def watched(self: Targets, *args: Any) -> Tensor:
+        used.append(self)
+        return losses(self, *args)
+
+    def record(model: torch.nn.Module, args: tuple[Tensor]) -> None:
+        if model.training:
+            inputs.append(args[0].clone())
+
+    monkeypatch.setattr(Targets, "losses", watched)
+    running.model.register_forward_pre_hook(record)
+    running.train(lambda: None, lambda row: None)
+    assert len(inputs) == len(used) == 2 * EPOCHS * STEPS
+    assert same(inputs[::2], inputs[1::2])
+    assert all(one is other for one, other in zip(used[::2], used[1::2], strict=True))
+    assert len({id(targets) for targets in used}) == EPOCHS * STEPS
+
+
+def test_the_loss_of_mixed_images_is_that_of_both_labels_and_the_accuracy_that_of_their_own(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen(monkeypatch)
+    logits: list[Tensor] = []
+    running = trainer(settings(SGD, augmentation={"mixup": 1.0}, epochs=1, label_smoothing=0.2), prepared)
+
+    def record(model: torch.nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        if model.training:
+            logits.append(output.detach().double())
+
+    running.model.register_forward_hook(record)
+    running.train(lambda: None, lambda row: None)
+    loss, hits = 0.0, 0
+    for scores, targets in zip(logits, seen.targets, strict=True):
+        assert targets.partners is not None
+        assert targets.shares is not None
+        shares, classes = targets.shares.double()[:, None], scores.shape[1]
+        labels, partners = (functional.one_hot(numbers, classes) for numbers in (targets.labels, targets.partners))
+        soft = 0.8 * (shares * labels + (1 - shares) * partners) + 0.2 / classes
+        loss -= (soft * scores.log_softmax(1)).sum().item()
+        hits += int((scores.argmax(1) == targets.labels).sum())
+    assert running.rows[0]["train_loss"] == pytest.approx(loss / IMAGES, rel=1e-6)
+    assert running.rows[0]["train_accuracy"] == hits / IMAGES
 
 
 # --- methods ------------------------------------------------------------------------------------------------------
@@ -264,13 +329,13 @@ def test_validation_uses_no_augmentation_and_no_dropout(prepared: Path) -> None:
 
 def test_without_wrong_labels_nothing_is_memorised() -> None:
     labels = torch.tensor([0, 1])
-    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), labels, labels)
+    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), None, labels, labels)
     assert measure(torch.eye(2), split)["memorised"] is None
 
 
 def test_memorised_is_the_share_of_wrong_labels_that_are_predicted() -> None:
     labels, clean = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 0, 2])
-    split = Split(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), labels, clean)
+    split = Split(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), None, labels, clean)
     logits = torch.eye(3)[[0, 1, 0, 1]]
     assert measure(logits, split) | {"loss": None} == {"loss": None, "accuracy": 0.5, "memorised": 0.5}
 
@@ -278,7 +343,7 @@ def test_memorised_is_the_share_of_wrong_labels_that_are_predicted() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_none(value: float) -> None:
     labels = torch.tensor([0, 1])
-    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), labels, labels)
+    split = Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), None, labels, labels)
     assert measure(torch.tensor([[value, 0.0], [0.0, 1.0]]), split)["loss"] is None
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_runs import (
     ADAMW_SAM,
+    ALL_AUGMENTATION,
     ASAM,
     CNN,
     EPOCHS,
@@ -41,6 +42,7 @@ RUNS: dict[str, RunSettings] = {
     "asam": settings(ASAM),
     "adamw+sam": settings(ADAMW_SAM, lr=0.001),
     "augmentation": settings(SAM, augmentation=FLIP_AND_CROP),
+    "all augmentation": settings(SAM, augmentation=ALL_AUGMENTATION, label_smoothing=0.1),
     "batch norm": settings(SAM, CNN),
     "dropout": settings(SAM, {"name": "mlp", "args": {"hidden": [16], "drop_rate": 0.5}}),
     "bf16, channels last": settings(SAM, CNN, precision="bf16", memory_format="channels_last"),

@@ -48,6 +48,14 @@ ADAMW_SAM = {"base": "adamw", "ascent": "sam", "rho": 0.1}
 MLP = {"name": "mlp", "args": {"hidden": [16]}}
 CNN = {"name": "cifar_cnn", "args": {"widths": [8, 16]}}
 FLIP_AND_CROP = {"flip": True, "pad": 1}
+ALL_AUGMENTATION = {
+    **FLIP_AND_CROP,
+    "policy": "trivialaugment",
+    "cutout": 4,
+    "erasing": 0.5,
+    "mixup": 0.5,
+    "cutmix": 1.0,
+}
 FILES = ("record.json", "history.csv", "model.safetensors", "best.safetensors")
 
 

@@ -6,7 +6,6 @@ on a CPU all workers of a machine share the same pages.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,34 +17,42 @@ from torch import Tensor
 
 from flatmin.data.errors import DataError
 from flatmin.data.manifest import content_hash, draw_folder, images_folder, read_manifest
+from flatmin.data.stored import changed, read_stored, read_stored_archive
 
 _IMAGE_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-_DRAW_ARRAYS = (
-    "train_indices",
-    "validation_indices",
-    "train_labels",
-    "train_clean_labels",
-    "validation_labels",
-    "validation_clean_labels",
-)
 
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset, on one device.
+    """One part of a dataset, on one device: some images of its source, and their labels.
 
     Attributes:
-        images: Uint8 [n, c, h, w]. The test images are shared by all loads of a process: never write to them.
+        pool: Uint8 [N, c, h, w], all images that the part is taken from: shared by all loads of a process, and on a CPU
+            by all processes of the machine. Never write to them.
+        indices: Int64 [n], which of them are in the part; None for all.
         labels: Int64 [n], as the run sees them.
         clean_labels: Int64 [n], as the source gives them; the same tensor as ``labels`` where there is no noise.
     """
 
-    images: Tensor
+    pool: Tensor
+    indices: Tensor | None
     labels: Tensor
     clean_labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, positions: Tensor | slice) -> Tensor:
+        """Return the images at some positions of the part, uint8 [m, c, h, w]."""
+        if isinstance(positions, slice):
+            return self.pool[positions] if self.indices is None else self.pool[self.indices[positions]]
+        # twenty times as fast as an index in brackets, for a batch of CIFAR's
+        return self.pool.index_select(0, positions if self.indices is None else self.indices[positions])
+
+    @property
+    def images(self) -> Tensor:
+        """All images of the part, uint8 [n, c, h, w], copied where they are a choice."""
+        return self.take(slice(None))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def load(root: Path, dataset_name: str, source_name: str, seed: int, device: str
 
     def part(name: str) -> Split:
         return Split(
-            images=images["train_images"][_on(draw[f"{name}_indices"], device)],
+            pool=images["train_images"],
+            indices=_on(draw[f"{name}_indices"], device),
             labels=_on(draw[f"{name}_labels"], device),
             clean_labels=_on(draw[f"{name}_clean_labels"], device),
         )
@@ -97,7 +105,7 @@ def load(root: Path, dataset_name: str, source_name: str, seed: int, device: str
     return LoadedData(
         train=part("train"),
         validation=part("validation"),
-        test=Split(images["test_images"], images["test_labels"], images["test_labels"]),
+        test=Split(images["test_images"], None, images["test_labels"], images["test_labels"]),
         mean=torch.tensor(source["mean"], dtype=torch.float32, device=device),
         std=torch.tensor(source["std"], dtype=torch.float32, device=device),
         classes=tuple(source["classes"]),
@@ -111,41 +119,17 @@ def _on(array: NDArray[np.generic], device: str | torch.device) -> Tensor:
 @lru_cache(maxsize=4)
 def _images(folder: str, expected_hash: str, device: str) -> dict[str, Tensor]:
     """Return a source's arrays on a device. The hash is part of the key: images prepared anew are read anew."""
-    # Mode c: writable in memory, as torch wants it, and never written to the file
-    arrays = {name: _read_array(Path(folder) / f"{name}.npy") for name in _IMAGE_ARRAYS}
+    arrays = {name: read_stored(Path(folder) / f"{name}.npy") for name in _IMAGE_ARRAYS}
     if content_hash(arrays) != expected_hash:
-        raise _changed(Path(folder))
+        raise changed(Path(folder))
     return {name: _on(array, device) for name, array in arrays.items()}
-
-
-def _read_array(path: Path) -> NDArray[np.generic]:
-    try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, error) from error
-    return array
 
 
 def _read_draw(folder: Path, images_hash: str) -> dict[str, NDArray[np.generic]]:
     manifest = read_manifest(folder, "draw")
     if manifest.get("images_hash") != images_hash:
         raise DataError(f"{folder} was drawn from other images than those prepared now", "Run: dvc repro prepare")
-    path = folder / "arrays.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _DRAW_ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
+    arrays = read_stored_archive(folder / "arrays.npz")
     if content_hash(arrays) != manifest["content_hash"]:
-        raise _changed(folder)
+        raise changed(folder)
     return arrays
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is not readable: {error}", f"Delete {path.parent}. Run: dvc repro prepare")
-
-
-def _changed(folder: Path) -> DataError:
-    return DataError(
-        f"the arrays in {folder} are not those of its manifest", f"Delete {folder}. Run: dvc repro prepare"
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatmin.data.errors import DataError, writing
+from flatmin.records import digest_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 IMAGES = "_images"
+TESTS = "_tests"
 VERSION = 1
 
 _PREPARE = "Run: dvc repro prepare"
@@ -29,6 +31,11 @@ _NUMBER_LIST = re.compile(r"\[[-+.\deE,\s]*\]")
 def images_folder(root: Path, source: str) -> Path:
     """Return where the images of a source are kept under ``root``."""
     return root / IMAGES / source
+
+
+def test_set_folder(root: Path, name: str, source: str) -> Path:
+    """Return where a further test set is kept under ``root``; ``source`` is what it is made from, or empty."""
+    return root / TESTS / (f"{name}-{source}" if source else name)
 
 
 def draw_folder(root: Path, dataset: str, seed: int) -> Path:
@@ -50,8 +57,13 @@ def content_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write ``manifest`` to ``folder``: sorted keys, a list of numbers on one line, floats in full precision."""
-    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    """Write ``manifest``, and a digest of it, to ``folder``.
+
+    Sorted keys, a list of numbers on one line, floats in full precision.
+    """
+    text = json.dumps(
+        {**manifest, "digest": _digest(manifest)}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
     text = _NUMBER_LIST.sub(lambda match: " ".join(match.group().split()), text)
     path = folder / MANIFEST
     with writing(path):
@@ -59,7 +71,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
-    """Read the manifest in ``folder``, which must be of this ``kind`` (``images`` or ``draw``).
+    """Read the manifest in ``folder``, which must be of this ``kind`` (``images``, ``draw`` or ``test_set``).
 
     Raises:
         DataError: It is missing, unreadable, or another kind of manifest.
@@ -78,7 +90,14 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         or not re.fullmatch(r"[0-9a-f]{64}", str(manifest.get("content_hash")))
     ):
         raise DataError(f"{path} is no manifest of kind {kind!r}, version {VERSION}", f"Delete {folder}. {_PREPARE}")
+    if manifest.pop("digest", None) != _digest(manifest):
+        raise DataError(f"{path} was changed after it was written", f"Delete {folder}. {_PREPARE}")
     return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Return the hash of a manifest, as a sealed one has it (`flatmin.records.seal`)."""
+    return digest_of(json.loads(json.dumps(manifest)))
 
 
 def data_hash(root: Path, dataset: str, source: str, seed: int) -> str:

@@ -6,7 +6,7 @@ Both are functions of their arguments down to the byte: no dates, no paths, no n
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import sqrt
 from pathlib import Path
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flatmin.data.archives import verify
-from flatmin.data.draws import Draw, draw
+from flatmin.data.draws import Draw, TrainingPart, draw
 from flatmin.data.errors import DataError, writing
+from flatmin.data.human_labels import check_clean_labels, read_human_labels
 from flatmin.data.manifest import VERSION, content_hash, read_manifest, write_manifest
 from flatmin.data.noise import realised_rate, transition_matrix
-from flatmin.data.source import Source, check_arrays
+from flatmin.data.own.division import OwnData
+from flatmin.data.source import Arrays, Source, check_arrays
+from flatmin.data.stored import read_stored
 from flatmin.data.stratified import Labels
 from flatmin.settings import DatasetSpec
 
@@ -51,29 +54,46 @@ def write_images(source: Source, raw: Path, folder: Path) -> dict[str, Any]:
     verify(source, raw)
     arrays = source.read(raw)
     check_arrays(source, arrays)
+    pairs = source.usual_pairs
+    facts = {
+        "source": source.name,
+        "split": source.split,
+        "usual_pairs": None if pairs is None else {str(key): value for key, value in pairs.items()},
+        "licence": source.licence,
+        "citation": source.citation,
+    }
+    return _write_images(arrays, source.classes, facts, folder)
+
+
+def write_own_images(name: str, own: OwnData, folder: Path) -> dict[str, Any]:
+    """Write a user's own images to ``folder``, as `write_images` writes those of a source.
+
+    Raises:
+        DataError: All pixels of a channel are equal, or the disk is full.
+    """
+    facts = {"source": name, "split": own.split, "usual_pairs": None, "licence": "your own", "citation": "your own"}
+    return _write_images(own.arrays, own.classes, facts, folder)
+
+
+def _write_images(arrays: Arrays, classes: Sequence[str], facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     by_name = {name: np.ascontiguousarray(array) for name, array in arrays.by_name().items()}
     mean, std = channel_statistics(arrays.train_images)
-    pairs = source.usual_pairs
     for name, array in by_name.items():
         with writing(folder / f"{name}.npy"):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     manifest = {
         "kind": "images",
         "version": VERSION,
-        "source": source.name,
         "content_hash": content_hash(by_name),
-        "image_shape": list(source.image_shape),
-        "classes": list(source.classes),
+        "image_shape": list(arrays.train_images.shape[1:]),
+        "classes": list(classes),
         "counts": {
-            "train": np.bincount(arrays.train_labels, minlength=len(source.classes)).tolist(),
-            "test": np.bincount(arrays.test_labels, minlength=len(source.classes)).tolist(),
+            "train": np.bincount(arrays.train_labels, minlength=len(classes)).tolist(),
+            "test": np.bincount(arrays.test_labels, minlength=len(classes)).tolist(),
         },
         "mean": mean,
         "std": std,
-        "split": source.split,
-        "usual_pairs": None if pairs is None else {str(key): value for key, value in pairs.items()},
-        "licence": source.licence,
-        "citation": source.citation,
+        **facts,
     }
     write_manifest(folder, manifest)
     return manifest
@@ -112,7 +132,9 @@ def _value_counts(values: NDArray[np.uint8]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def write_draw(spec: DatasetSpec, images_folder: Path, seed: int, folder: Path) -> dict[str, Any]:
+def write_draw(
+    spec: DatasetSpec, images_folder: Path, seed: int, folder: Path, annotations: Path | None = None
+) -> dict[str, Any]:
     """Write one seed's draw of a dataset to ``folder``: `draws.Draw` in ``arrays.npz``, and a manifest.
 
     Args:
@@ -120,6 +142,7 @@ def write_draw(spec: DatasetSpec, images_folder: Path, seed: int, folder: Path) 
         images_folder: What `write_images` wrote for its source.
         seed: The run's seed.
         folder: An existing folder for this draw alone.
+        annotations: The published file of the labels that people gave, where ``spec`` asks for them.
 
     Returns:
         The manifest: the settings, sizes, and what the noise really did.
@@ -128,12 +151,12 @@ def write_draw(spec: DatasetSpec, images_folder: Path, seed: int, folder: Path) 
         DataError: The images are of another source or not readable, the draw is impossible, or the disk is full.
     """
     source = read_manifest(images_folder, "images")
-    if source["source"] != spec.source:
-        raise DataError(f"{images_folder} holds {source['source']}, not {spec.source}", "Prepare that source first.")
-    classes = len(source["classes"])
-    stored = source["usual_pairs"]
-    pairs = None if stored is None else {int(key): value for key, value in stored.items()}
-    drawn = draw(spec, _read_labels(images_folder), classes, pairs, seed)
+    if source["source"] != spec.source_name:
+        raise DataError(
+            f"{images_folder} holds {source['source']}, not {spec.source_name}", "Prepare that source first."
+        )
+    part = _training_part(spec, source, images_folder, annotations)
+    drawn = draw(spec, part, seed)
     arrays = {name: getattr(drawn, name) for name in Draw.__dataclass_fields__}
     _write_arrays(folder / ARRAYS, arrays)
     manifest = {
@@ -144,20 +167,28 @@ def write_draw(spec: DatasetSpec, images_folder: Path, seed: int, folder: Path) 
         "spec": spec.model_dump(mode="json"),
         "seed": seed,
         "conditional": None if spec.draw_seed is None else CONDITIONAL,
-        "train": _part(drawn.train_clean_labels, drawn.train_labels, classes),
-        "validation": _part(drawn.validation_clean_labels, drawn.validation_labels, classes),
+        "train": _part(drawn.train_clean_labels, drawn.train_labels, part.classes),
+        "validation": _part(drawn.validation_clean_labels, drawn.validation_labels, part.classes),
     }
     write_manifest(folder, manifest)
     return manifest
 
 
-def _read_labels(images_folder: Path) -> Labels:
-    path = images_folder / "train_labels.npy"
-    try:
-        labels: Labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not readable: {error}", "Delete its folder. Run: dvc repro prepare") from error
-    return labels
+def _training_part(
+    spec: DatasetSpec, source: Mapping[str, Any], images_folder: Path, annotations: Path | None
+) -> TrainingPart:
+    labels, stored = read_stored(images_folder / "train_labels.npy"), source["usual_pairs"]
+    human: dict[str, Labels] = {}
+    if annotations is not None:
+        human = read_human_labels(annotations, spec.source_name)
+        check_clean_labels(human, labels, spec.source_name)
+    return TrainingPart(
+        labels=labels,
+        classes=len(source["classes"]),
+        usual_pairs=None if stored is None else {int(key): value for key, value in stored.items()},
+        images=read_stored(images_folder / "train_images.npy"),
+        human_labels=human,
+    )
 
 
 def _part(clean: Labels, labels: Labels, classes: int) -> dict[str, Any]:

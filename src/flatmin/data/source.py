@@ -1,63 +1,16 @@
-"""What a source of images is: its files, its classes, and how to read them."""
+"""What a source of images is: published files, its classes, and how to read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flatmin.data.errors import DataError
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file inside an archive: the form in which a source is kept and read.
-
-    Attributes:
-        path: Its path in the archive, with forward slashes.
-        md5: Checksum of its content.
-        size: Its size in bytes, or None where it is not published.
-        limit: The most bytes that are ever written for it, where ``size`` is None.
-    """
-
-    path: str
-    md5: str
-    size: int | None = None
-    limit: int = 64 * 2**20
-
-    @property
-    def name(self) -> str:
-        """Its file name in the folder of a source."""
-        return PurePosixPath(self.path).name
-
-    @property
-    def most_bytes(self) -> int:
-        """The most bytes that it may have."""
-        return self.limit if self.size is None else self.size
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A file that the authors publish: a ``.tar.gz`` of members, or one gzipped member.
-
-    Attributes:
-        name: File name.
-        urls: Where it is served, the official address first.
-        md5: The checksum on the official page.
-        size: Size in bytes of the official file.
-        members: The files that are taken out of it. All others are left inside.
-        repackaged: Checksums of packages of the same members that a distribution compressed anew.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    md5: str
-    size: int
-    members: tuple[Member, ...]
-    repackaged: tuple[str, ...] = ()
+from flatmin.data.published import Published
 
 
 @dataclass(frozen=True)
@@ -79,40 +32,29 @@ class Arrays:
         }
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, kw_only=True)
+class Source(Published):
     """A set of labelled images that a dataset is made from.
 
+    Its name is also that of the module that defines it.
+
     Attributes:
-        name: The name in ``params.yaml``; also that of the module that defines it.
         read: Makes the arrays from a folder that holds the verified members of all archives.
         classes: Class names by label.
         image_shape: (channels, height, width).
         split: Where the division into training and test images comes from.
-        licence: Under which terms the images are published.
-        citation: The work to cite.
-        archives: The files to download; none for a source that an installed package carries.
         usual_pairs: The look-alikes {from: to} of asymmetric noise in the literature, or None if there is no usage.
-        layouts: Folders, relative to a mirror, in which other programs keep these files.
         train_images: How many training images it has, for an estimate before it is here.
+        title: What tables call it, where that is not its name.
     """
 
-    name: str
     read: Callable[[Path], Arrays]
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     split: str
-    licence: str
-    citation: str
-    archives: tuple[Archive, ...] = ()
     usual_pairs: Mapping[int, int] | None = None
-    layouts: tuple[str, ...] = field(default=())
     train_images: int = 50_000
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The files of the source's folder, of all archives."""
-        return tuple(member for archive in self.archives for member in archive.members)
+    title: str = ""
 
 
 def check_arrays(source: Source, arrays: Arrays) -> None:

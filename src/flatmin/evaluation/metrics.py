@@ -45,6 +45,22 @@ def classification_metrics(logits: Tensor, labels: Tensor, *, bins: int = 15) ->
     }
 
 
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> float | None:
+    """Return the mean over samples of -sum_k p_k log q_k in nats: q from the ``logits`` [n, k], p ``probabilities``.
+
+    None once a sample's logits are not all finite.
+
+    Raises:
+        ValueError: the shapes differ, or there are no samples.
+    """
+    if logits.shape != probabilities.shape or logits.ndim != 2 or len(logits) == 0:
+        raise ValueError(f"need logits and probabilities [n, k], got {list(logits.shape)}, {list(probabilities.shape)}")
+    if not logits.isfinite().all():
+        return None
+    log_q = logits.detach().double().cpu().log_softmax(dim=1)
+    return _mean(-(probabilities.double().cpu() * log_q).sum(dim=1))
+
+
 def expected_calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) -> float:
     """Return the expected calibration error (Guo et al. 2017, equation 3).
 

@@ -31,7 +31,7 @@ def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     settings = RunSettings.model_validate(task["settings"])
     spec = EvaluationSpec.model_validate(task["spec"])
     device = prepared_device(workplace.device)
-    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
+    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source_name, settings.seed, device)
     metrics: dict[str, float | None] = {}
     for prefix, weights in WEIGHTS.items():
         model = trained_network(settings, data, Path(task["run"]) / weights, device)
@@ -42,7 +42,7 @@ def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
 
 def trained_network(settings: RunSettings, data: LoadedData, weights: Path, device: torch.device) -> nn.Module:
     """Build a run's network and load its weights from a file."""
-    model = network(settings.model, classes=len(data.classes), images=data.test.images).to(device)
+    model = network(settings.model, classes=len(data.classes), images=data.test.pool).to(device)
     model.load_state_dict(load_file(weights, device=str(device)))
     return model.eval()
 

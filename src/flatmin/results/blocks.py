@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from flatmin.results import shift
+from flatmin.results.block import Block
 from flatmin.results.cells import Cell, Row, mixed_environment, row_cells
 from flatmin.results.inputs import TableInfo
 from flatmin.results.statistics import Interval
@@ -14,16 +16,6 @@ from flatmin.results.wording import count, difference_text, mean_text
 
 LAST = "last"
 EARLY = "early-stopped"
-
-
-@dataclass(frozen=True)
-class Block:
-    """One printed table: a caption, a header, and rows of text; the first ``stubs`` columns say what a row is."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    stubs: int
 
 
 @dataclass(frozen=True)
@@ -36,10 +28,17 @@ class Layout:
     remarks: tuple[str, ...]
 
 
-def layout(runs: pd.DataFrame, table: TableInfo) -> Layout:
-    """Lay a table out as the papers do: rows dataset x model, columns methods."""
+def layout(runs: pd.DataFrame, table: TableInfo, shifts: pd.DataFrame | None = None) -> Layout:
+    """Lay a table out as the papers do: rows dataset x model, columns methods; ``shifts`` is measured elsewhere.
+
+    Args:
+        runs: The measured runs (`inputs.measured`).
+        table: The table.
+        shifts: What the runs achieve on further test sets (`shift.COLUMNS`), if anything was measured there.
+    """
     rows = row_cells(runs, table)
-    blocks = (_values(rows, table), _differences(rows, table), _counts(rows, table))
+    beyond = shift.blocks(shifts, table, rows) if shifts is not None else []
+    blocks = (_values(rows, table), _differences(rows, table), *beyond, _counts(rows, table))
     return Layout(table, rows, blocks, tuple(_remarks(runs, table, rows)))
 
 

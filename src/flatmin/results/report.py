@@ -81,6 +81,7 @@ def report(
     *,
     commands: Sequence[str] = COMMANDS,
     partial: bool = False,
+    shifts: pd.DataFrame | None = None,
 ) -> None:
     """Write ``out``/report.html and ``out``/figures/*.svg; the same input gives the same bytes.
 
@@ -92,6 +93,7 @@ def report(
         out: the results folder; its cost.md and tables/ are linked.
         commands: the shell commands that make the results, printed at the end.
         partial: mark the page as partial and list what is missing.
+        shifts: what the runs achieve on further test sets (`flatmin.results.shift.COLUMNS`).
 
     Raises:
         ClaimsError: the claims file cannot be used; nothing is written then.
@@ -99,7 +101,7 @@ def report(
     """
     claims = load_claims(claims_path)
     finished = measured(runs)
-    layouts = [layout(finished, table) for table in tables.values()]
+    layouts = [layout(finished, table, shifts) for table in tables.values()]
     judged = judge(claims, finished, tables)
     drawn = _draw(layouts, finished, histories)
     page = (

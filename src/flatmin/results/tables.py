@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from flatmin.results.blocks import Block, Layout
+from flatmin.results.block import Block
+from flatmin.results.blocks import Layout
 from flatmin.results.cells import PERCENT, Cell, Row
 from flatmin.results.inputs import MEASURED, TableInfo
 from flatmin.results.statistics import Interval, Paired

@@ -23,12 +23,12 @@ def measure(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     settings = RunSettings.model_validate(task["settings"])
     spec = SharpnessSpec.model_validate(task["spec"])
     device = prepared_device(workplace.device)
-    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
+    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source_name, settings.seed, device)
     model = trained_network(settings, data, Path(task["run"]) / "model.safetensors", device)
     measured: dict[str, Any] = dict(
         sharpness(
             model,
-            data.train.images[: spec.samples],
+            data.train.take(slice(spec.samples)),
             data.train.labels[: spec.samples],
             rho=spec.rho,
             steps=spec.steps,

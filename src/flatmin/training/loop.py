@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatmin.data.batches import augment, epoch_order, index_batches, normalise
+from flatmin.data.augmentation.batch import augmented_batch
+from flatmin.data.batches import epoch_order, index_batches, normalise
 from flatmin.data.loading import LoadedData, Split
 from flatmin.evaluation.predict import PREDICTION_BATCH, predict
 from flatmin.models.network import network
@@ -103,7 +104,7 @@ class Trainer:
 
     def _initial_model(self) -> nn.Module:
         torch.manual_seed(derived_seed(self.settings.seed, "init"))
-        model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.images)
+        model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.pool)
         return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _optimizer(self) -> SharpnessAware:
@@ -165,7 +166,9 @@ class Trainer:
     def _step(self, indices: Tensor) -> None:
         self._schedule_step()
         labels = self.data.train.labels[indices]
-        images = self._inputs(augment(self.data.train.images[indices], self.spec.augmentation, self.augmentation))
+        images, targets = augmented_batch(
+            self.data.train.take(indices), labels, self.spec.augmentation, self.augmentation, self._inputs
+        )
         predicted = torch.full_like(labels, NOT_SEEN)
         position, optimizer = self.position, self.optimizer
 
@@ -173,9 +176,7 @@ class Trainer:
             optimizer.zero_grad()
             with self._autocast():
                 logits = self.model(images[part])
-            losses = functional.cross_entropy(
-                logits.float(), labels[part], label_smoothing=self.spec.label_smoothing, reduction="none"
-            )
+            losses = targets.losses(logits.float(), part, self.spec.label_smoothing)
             if torch.is_grad_enabled():
                 loss = losses.mean()
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()

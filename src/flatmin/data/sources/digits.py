@@ -47,6 +47,7 @@ def read(folder: Path) -> Arrays:
 SOURCE = Source(
     train_images=1_197,
     name="digits",
+    title="Digits",
     read=read,
     classes=tuple("0123456789"),
     image_shape=(1, 8, 8),

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from flatmin.data.idx import read_idx
-from flatmin.data.source import Archive, Arrays, Member, Source
+from flatmin.data.published import Archive, Member
+from flatmin.data.source import Arrays, Source
 
 _HOSTS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
@@ -23,7 +24,7 @@ def _archive(name: str, *, md5: str, size: int, debian_md5: str, content_md5: st
     return Archive(
         name=f"{name}.gz",
         urls=tuple(f"{host}/{name}.gz" for host in _HOSTS),
-        md5=md5,
+        checksum=md5,
         size=size,
         members=(Member(name, content_md5, content_size),),
         repackaged=(debian_md5,),  # Debian's dataset-fashion-mnist, without name and date in the gzip header
@@ -44,6 +45,7 @@ def read(folder: Path) -> Arrays:
 SOURCE = Source(
     train_images=60_000,
     name="fashion_mnist",
+    title="Fashion-MNIST",
     read=read,
     classes=(
         "T-shirt/top",
