@@ -14,7 +14,6 @@ import shutil
 import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,10 +34,9 @@ from flatmin.data.errors import DataError
 from flatmin.data.human_labels import read_human_labels
 from flatmin.data.idx import read_idx
 from flatmin.data.manifest import draw_folder, images_folder
-from flatmin.data.mat import read_mat
 from flatmin.data.npy import read_npy, read_npz
 from flatmin.data.prepared import write_draw, write_images
-from flatmin.data.published import Archive, Member
+from flatmin.data.published import Archive, Member, file_checksum, plain_file
 from flatmin.data.source import Source
 from flatmin.data.sources import cifar10, fashion_mnist, svhn, tiny_imagenet
 from flatmin.data.torch_files import read_torch_arrays
@@ -126,29 +124,23 @@ def test_npz(tmp_path: Path) -> None:
         assert_fails_closed(path, lambda wanted=expected: read_npz(path, wanted))
 
 
-def test_mat(tmp_path: Path) -> None:
+def test_mat_files_are_verified_before_they_are_read(tmp_path: Path) -> None:
+    """For scipy would crash on some of these."""
     images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 2), dtype=np.uint8)
-    for name in ("train_32x32.mat", "test_32x32.mat"):
-        savemat(tmp_path / name, {"X": images, "y": np.array([[10], [3]], np.uint8)}, do_compression=True)
-    assert_fails_closed(tmp_path / "test_32x32.mat", lambda: svhn.read(tmp_path).by_name())
-    small = tmp_path / "small.mat"
-    savemat(small, {"y": np.array([[10], [3]], np.uint8)}, do_compression=True)
-    assert_fails_closed(small, lambda: read_mat(small, {"y": (None, 1)}))
-
-
-def test_the_matrix_in_a_mat_file(tmp_path: Path) -> None:
-    """Before it is compressed, which gives it a checksum: some of these files crash scipy."""
-    path, matrix = tmp_path / "a.mat", tmp_path / "matrix"
-    savemat(path, {"X": np.arange(96, dtype=np.uint8).reshape(4, 4, 3, 2)}, do_compression=True)
-    header = path.read_bytes()[:128]
-    matrix.write_bytes(zlib.decompress(path.read_bytes()[136:]))
+    files = [tmp_path / name for name in ("train_32x32.mat", "test_32x32.mat")]
+    for file in files:
+        savemat(file, {"X": images, "y": np.array([[10], [3]], np.uint8)}, do_compression=True)
+    archives = tuple(
+        plain_file(file.name, ("http://unused.invalid",), file_checksum(file, "0" * 32), file.stat().st_size)
+        for file in files
+    )
+    source = replace(svhn.SOURCE, archives=archives)
 
     def load() -> Arrays:
-        packed = zlib.compress(matrix.read_bytes())
-        path.write_bytes(header + struct.pack("<II", 15, len(packed)) + packed)
-        return read_mat(path, {"X": (4, 4, 3, None)})
+        verify(source, tmp_path)
+        return svhn.read(tmp_path).by_name()
 
-    assert_fails_closed(matrix, load, same=False)
+    assert_fails_closed(files[1], load)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
