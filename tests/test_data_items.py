@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from pydantic import TypeAdapter
 
 from flatmin.data.corruptions import registry as corruptions
 from flatmin.data.corruptions.registry import EXTRA, MAIN
+from flatmin.data.corruptions.suite import corrupt
 from flatmin.data.errors import DataError
-from flatmin.data.manifest import draw_folder, images_folder, test_set_folder, write_manifest
+from flatmin.data.manifest import draw_folder, images_folder, write_manifest
+from flatmin.data.manifest import test_set_folder as set_folder
+from flatmin.data.test_sets._cifar_c import cifar_c_archive
 from flatmin.data.test_sets.registry import load as load_test_set
 from flatmin.data_items import (
     download_items,
@@ -28,9 +33,9 @@ from flatmin.data_items import (
     needed_sources,
     needed_test_sets,
     parts_of,
-    test_set_items,
     wanted_corruptions,
 )
+from flatmin.data_items import test_set_items as set_items
 from flatmin.fanout import Item
 from flatmin.keys import run_identity
 from flatmin.planning import evaluate_items, planned_runs
@@ -41,8 +46,6 @@ from flatmin.study import Study
 from flatmin.vocabulary import vocabulary
 from flatmin.workspace import Workspace
 
-test_set_folder.__test__ = test_set_items.__test__ = False  # type: ignore[attr-defined]  # no tests, whatever their names
-
 DIGITS = {"source": "digits", "train_size": 200, "validation": {"fraction": 0.2}}
 HUMAN = {"source": "cifar10", "noise": {"kind": "human", "labels": "worst"}}
 
@@ -52,13 +55,13 @@ def own(path: str, **changes: Any) -> dict[str, Any]:
 
 
 def study_of(
-    workspace: Workspace, datasets: dict[str, Any], evaluation: dict[str, Any] | None = None, **table: Any
+    workspace: Workspace, defined: dict[str, Any], evaluation: dict[str, Any] | None = None, **table: Any
 ) -> Study:
     """Write and read a study with one table of these datasets."""
     content = {
         "study": ["main"],
-        "tables": {"main": {"datasets": [*datasets], "models": ["mlp"], "methods": ["sgd"], "seeds": [0, 1], **table}},
-        "datasets": datasets,
+        "tables": {"main": {"datasets": [*defined], "models": ["mlp"], "methods": ["sgd"], "seeds": [0, 1], **table}},
+        "datasets": defined,
         "models": {"mlp": {"name": "mlp", "args": {"hidden": [8]}}},
         "methods": {"sgd": {"base": "sgd"}},
         "training": {"epochs": 1, "lr": 0.1},
@@ -91,7 +94,7 @@ def all_items(study: Study, workspace: Workspace) -> list[Item]:
         *download_items(study, workspace),
         *images_items(study, workspace),
         *draw_items(study, workspace),
-        *test_set_items(study, workspace),
+        *set_items(study, workspace),
     ]
 
 
@@ -151,6 +154,7 @@ def test_human_labels_and_two_corruptions_of_cifar10(workspace: Workspace) -> No
     assert downloads["cifar10_c"].task == {
         "name": "cifar10_c",
         "members": ["fog.npy", "labels.npy", "saturate.npy"],
+        "raw": str((workspace.raw / "cifar10_c").absolute()),
     }
     assert downloads["cifar10n"].task["members"] == ["CIFAR-10_human.pt"]
     assert {*downloads["cifar10_c"].outputs} == {"download.json", "fog.npy", "labels.npy", "saturate.npy"}
@@ -160,10 +164,10 @@ def test_human_labels_and_two_corruptions_of_cifar10(workspace: Workspace) -> No
     annotations = workspace.raw / "cifar10n" / "CIFAR-10_human.pt"
     assert [item.task["annotations"] for item in draws] == [str(annotations.absolute())] * 2
     assert annotations in downloads["cifar10n"].outputs.values()
-    tests = test_set_items(study, workspace)
+    tests = set_items(study, workspace)
     assert [item.id for item in tests] == ["cifar10_c.fog", "cifar10_c.saturate", "cifar10_1", "cifar10_h"]
     assert {item.kind for item in tests} == {"test_set"}
-    folder = test_set_folder(workspace.prepared, "cifar10_c", "")
+    folder = set_folder(workspace.prepared, "cifar10_c", "")
     assert tests[0].outputs == {name: folder / "fog" / name for name in ("manifest.json", "images.npy")}
     assert {*tests[2].outputs} == {"manifest.json", "images.npy", "labels.npy"}
     assert {*tests[3].outputs} == {"manifest.json", "probabilities.npy"}
@@ -176,7 +180,7 @@ def test_digits_with_corruptions_download_nothing(workspace: Workspace) -> None:
     as_prepared(workspace, "digits")
     assert needed_files(study) == []
     assert download_items(study, workspace) == []
-    tests = test_set_items(study, workspace)
+    tests = set_items(study, workspace)
     assert [(item.id, item.kind) for item in tests] == [
         ("corruptions.digits.fog", "corruption"),
         ("corruptions.digits.contrast", "corruption"),
@@ -195,7 +199,7 @@ def test_a_folder_of_one_s_own_is_a_source(workspace: Workspace) -> None:
     as_prepared(workspace, name)
     assert download_items(study, workspace) == []
     assert [item.id for item in draw_items(study, workspace)] == ["pets.s0", "pets.s1"]
-    assert len(test_set_items(study, workspace)) == 15
+    assert len(set_items(study, workspace)) == 15
 
 
 def test_sets_of_another_source_are_not_prepared(workspace: Workspace) -> None:
@@ -230,13 +234,14 @@ def everything(workspace: Workspace) -> Study:
     sets = ["test", "cifar10_1", "cifar10_1_v4", "cifar10_2", "cifar10_c", "cifar100_c", "cifar10_h", "corruptions"]
     study = study_of(workspace, datasets, {"test_sets": sets, "corruptions": {"names": "all"}})
     write_images(workspace.root / "pets")
-    as_prepared(workspace, *needed_sources(study))
+    for source, content in zip(needed_sources(study), "abcde", strict=True):
+        as_prepared(workspace, source, content=content)
     return study
 
 
 def test_no_two_items_share_a_name_or_a_place(workspace: Workspace) -> None:
     items = all_items(everything(workspace), workspace)
-    assert len(items) == 8 + 5 + 12 + 4 + 2 * 19 + 5 * 19
+    assert len(items) == 9 + 5 + 12 + 4 + 2 * 19 + 5 * 19
     assert max(Counter((item.kind, item.id) for item in items).values()) == 1
     assert max(Counter(places(items)).values()) == 1
     assert max(Counter((item.kind, item.key) for item in items).values()) == 1, "none is the same work as another"
@@ -256,7 +261,7 @@ def test_downloads_are_raw_and_all_else_is_prepared(workspace: Workspace) -> Non
 
 
 def test_generated_sets_are_kept_apart_by_source(workspace: Workspace) -> None:
-    items = [item for item in test_set_items(everything(workspace), workspace) if item.kind == "corruption"]
+    items = [item for item in set_items(everything(workspace), workspace) if item.kind == "corruption"]
     by_source: dict[str, set[Path]] = {}
     for item in items:
         by_source.setdefault(item.id.split(".")[1], set()).update(path.parent for path in item.outputs.values())
@@ -273,7 +278,7 @@ def planned(workspace: Workspace, test_set: str, source: str, content: str = "a"
     evaluation = {"test_sets": [test_set], "corruptions": {"names": ["fog", "snow"], **corrupted}}
     study = study_of(workspace, {"data": dataset}, evaluation)
     as_prepared(workspace, source, content=content)
-    return keys(test_set_items(study, workspace))
+    return keys(set_items(study, workspace))
 
 
 @pytest.mark.parametrize("change", [{"severities": [1]}, {"images": 5}, {"seed": 1}, {"content": "b"}], ids=str)
@@ -316,9 +321,76 @@ def test_draws_have_the_key_of_their_settings_seed_and_images(workspace: Workspa
 
 def test_images_that_are_not_prepared_are_named(workspace: Workspace) -> None:
     study = study_of(workspace, {"digits": DIGITS}, {"test_sets": ["corruptions"]})
-    for plan in (draw_items, test_set_items):
+    for plan in (draw_items, set_items):
         with pytest.raises(DataError, match=r"_images/digits/manifest\.json does not exist"):
             plan(study, workspace)
+
+
+# --- downloads as they are made ---------------------------------------------------------------------------------------
+
+
+def test_files_that_are_here_are_not_fetched_again_for_a_part_of_them(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite is an archive of three gigabytes: asking for less of it must not fetch it once more."""
+    from flatmin.data.sources import cifar10
+    from flatmin.data.test_sets import cifar10_c
+
+    contents = {name: name.encode() for name in ("fog", "snow", "labels")}
+    members = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    archive = cifar_c_archive("CIFAR-10-C", url="file:///nowhere", md5="0" * 32, size=100, members=members)
+    monkeypatch.setattr(cifar10_c, "TEST_SET", replace(cifar10_c.TEST_SET, archives=(archive,)))
+    monkeypatch.setattr(cifar10, "SOURCE", replace(cifar10.SOURCE, archives=()))
+    mirror = workspace.root.parent / "mirror"
+    mirror.mkdir()
+    for name, content in contents.items():
+        (mirror / f"{name}.npy").write_bytes(content)
+    monkeypatch.setenv("FLATMIN_MIRROR", str(mirror))
+
+    def download(*names: str) -> list[str]:
+        evaluation = {"test_sets": ["cifar10_c"], "corruptions": {"names": [*names]}}
+        Stages(study_of(workspace, {"data": {"source": "cifar10"}}, evaluation), workspace).download()
+        return sorted(path.name for path in (workspace.raw / "cifar10_c").iterdir())
+
+    assert download("fog", "snow") == ["download.json", "fog.npy", "labels.npy", "snow.npy"]
+    monkeypatch.delenv("FLATMIN_MIRROR")
+    assert download("fog") == ["download.json", "fog.npy", "labels.npy"]
+
+
+# --- generated sets as they are made ----------------------------------------------------------------------------------
+
+
+def assert_corrupted(workspace: Workspace, source: str) -> None:
+    """The prepared corruption is that of the source's own test images."""
+    clean = np.load(images_folder(workspace.prepared, source) / "test_images.npy")
+    made = np.load(set_folder(workspace.prepared, "corruptions", source) / "contrast" / "images.npy")
+    assert np.array_equal(made.transpose(0, 3, 1, 2), corrupt(clean[:5], "contrast", 3, 0))
+
+
+CONTRAST = {
+    "test_sets": ["test", "corruptions"],
+    "corruptions": {"names": ["contrast"], "severities": [3], "images": 5},
+}
+
+
+def test_every_source_is_corrupted_itself(workspace: Workspace) -> None:
+    study = study_of(workspace, {"digits": DIGITS, "pets": own("pets")}, CONTRAST)
+    write_images(workspace.root / "pets")
+    Stages(study, workspace).prepare()
+    for source in needed_sources(study):
+        assert_corrupted(workspace, source)
+
+
+def test_images_that_changed_are_corrupted_anew(workspace: Workspace) -> None:
+    study = study_of(workspace, {"pets": own("pets")}, CONTRAST)
+    (name,) = needed_sources(study)
+    write_images(workspace.root / "pets")
+    Stages(study, workspace).prepare()
+    assert_corrupted(workspace, name)
+    for file in (workspace.root / "pets").rglob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    Stages(study, workspace).prepare()
+    assert_corrupted(workspace, name)
 
 
 # --- images of one's own, wherever they lie ---------------------------------------------------------------------------
@@ -377,7 +449,7 @@ def test_no_setting_of_one_s_own_images_enters_a_run_s_key(tmp_path: Path) -> No
     assert identity() == identity(path="/somewhere/else/pets") == identity(path="pets", size=16)
 
 
-def test_moved_images_are_not_read_again_and_their_runs_keep_their_names(workspace: Workspace) -> None:
+def test_moved_images_have_the_same_draws_and_their_runs_keep_their_names(workspace: Workspace) -> None:
     study = study_of(workspace, {"pets": own("here")})
     write_images(workspace.root / "here")
     Stages(study, workspace).prepare()
@@ -388,7 +460,7 @@ def test_moved_images_are_not_read_again_and_their_runs_keep_their_names(workspa
     assert [run.id for run in planned_runs(study, "main", workspace)] == before
     assert len({*before}) == 2
     journal = (workspace.state / "journal.log").read_text().splitlines()
-    assert Counter(line.split()[0] for line in journal) == {"images": 1, "draw": 2}
+    assert Counter(line.split()[0] for line in journal) == {"images": 2, "draw": 2}
 
 
 def test_a_further_seed_is_drawn_from_moved_images(workspace: Workspace) -> None:

@@ -89,7 +89,7 @@ def test_what_is_prepared_is_right(study: Study, workspace: Workspace, capsys: p
     assert states(study, workspace) == ALL_RIGHT
     capsys.readouterr()
     assert run(workspace, "check") == 0
-    assert capsys.readouterr().out.splitlines() == [f"{state:8}{what}" for what, state in ALL_RIGHT.items()]
+    assert capsys.readouterr().out.splitlines() == [f"{state:9}{what}" for what, state in ALL_RIGHT.items()]
 
 
 FILES = {
@@ -123,9 +123,9 @@ def test_a_wrong_file_is_wrong_and_the_rest_is_right(
     assert run(workspace, "check") == 1
     told = capsys.readouterr()
     (line,) = [line for line in told.out.splitlines() if line.startswith("wrong")]
-    assert line.startswith(f"wrong   {what}: ")
+    assert line.startswith(f"wrong    {what}: ")
     assert path.name in line
-    assert "0 of 3 are missing and 1 wrong" in told.err
+    assert "of 3 pieces of data, 1 wrong" in told.err
 
 
 @pytest.mark.parametrize("what", ["draw digits.s0", "corruption corruptions.digits.contrast"])
@@ -136,7 +136,7 @@ def test_a_folder_that_is_not_there_is_missing(
     folder.rename(workspace.root / "away")
     assert states(study, workspace) == {**ALL_RIGHT, what: "missing"}
     assert run(workspace, "check") == 1
-    assert "1 of 3 are missing and 0 wrong" in capsys.readouterr().err
+    assert "of 3 pieces of data, 1 missing" in capsys.readouterr().err
 
 
 def test_nothing_prepared_is_missing(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from flatmin.data.test_sets.registry import OWN
 from flatmin.data.test_sets.registry import load as load_test_set
 from flatmin.fanout import Item
 from flatmin.records import digest_of
-from flatmin.settings import CorruptionSpec, DatasetSpec, HumanNoise, OwnImages, keyed
+from flatmin.settings import AsymmetricNoise, CorruptionSpec, DatasetSpec, HumanNoise, OwnImages, keyed
 from flatmin.study import Study
 from flatmin.workspace import Workspace
 
@@ -93,7 +93,11 @@ def download_items(study: Study, workspace: Workspace) -> list[Item]:
             id=files.name,
             kind="download",
             key=_files_key(files),
-            task={"name": files.name, "members": [member.name for member in files.members]},
+            task={
+                "name": files.name,
+                "members": [member.name for member in files.members],
+                "raw": str((workspace.raw / files.name).absolute()),
+            },
             outputs=_inside(workspace.raw / files.name, ("download.json", *(member.name for member in files.members))),
         )
         for files in needed_files(study)
@@ -113,21 +117,25 @@ def images_items(study: Study, workspace: Workspace) -> list[Item]:
     Raises:
         DataError: images of the user's own cannot be read.
     """
-    return [_images_item(name, source, workspace) for name, source in needed_sources(study).items()]
+    return [images_item(name, source, workspace) for name, source in needed_sources(study).items()]
 
 
-def _images_item(name: str, source: str | OwnImages, workspace: Workspace) -> Item:
+def images_item(name: str, source: str | OwnImages, workspace: Workspace) -> Item:
+    """Return the item of one source's images.
+
+    Raises:
+        DataError: images of the user's own cannot be read.
+    """
     if isinstance(source, str):
         files, module = _files_key(load_source(source)), f"flatmin.data.sources.{source}"
         task: dict[str, object] = {"source": source, "raw": str((workspace.raw / source).absolute())}
-    else:
+    else:  # whose name has a digest of the settings in it
         files, module = fingerprint_of(source, workspace.root), "flatmin.data.own.source"
         task = {"own": source.model_dump(mode="json"), "root": str(workspace.root.absolute())}
-    settings = {} if isinstance(source, str) else source.model_dump(mode="json", exclude={"path"})
     return Item(
         id=name,
         kind="images",
-        key=digest_of({"files": files, **settings, "code": code_hash([module, "flatmin.data.prepared"])}),
+        key=digest_of({"name": name, "files": files, "code": code_hash([module, "flatmin.data.prepared"])}),
         task=task,
         outputs=_inside(images_folder(workspace.prepared, name), IMAGE_FILES),
     )
@@ -145,18 +153,25 @@ def draw_items(study: Study, workspace: Workspace) -> list[Item]:
     return list(_draw_items(study, workspace))
 
 
-def _draw_items(study: Study, workspace: Workspace) -> Iterator[Item]:
+def _draw_items(study: Study, workspace: Workspace, source: str | None = None) -> Iterator[Item]:
     code = code_hash(["flatmin.data.prepared", "flatmin.data.draws"])
     for dataset, seeds in needed_draws(study).items():
         spec = study.params.datasets[dataset]
+        if source is not None and spec.source_name != source:
+            continue
         images = images_folder(workspace.prepared, spec.source_name)
-        content = read_manifest(images, "images")["content_hash"]
-        settings = {name: value for name, value in keyed(spec).items() if name != "source"}
+        manifest = read_manifest(images, "images")
+        known = {
+            "spec": {name: value for name, value in keyed(spec).items() if name != "source"},
+            "images": manifest["content_hash"],
+            "pairs": manifest["usual_pairs"] if isinstance(spec.noise, AsymmetricNoise) else None,
+            "code": code,
+        }
         for seed in sorted(seeds):
             yield Item(
                 id=f"{dataset}.s{seed}",
                 kind="draw",
-                key=digest_of({"spec": settings, "images": content, "seed": seed, "code": code}),
+                key=digest_of({**known, "seed": seed}),
                 task={
                     "spec": spec.model_dump(mode="json"),
                     "images": str(images.absolute()),
@@ -194,10 +209,7 @@ def test_set_items(study: Study, workspace: Workspace) -> list[Item]:
 def _test_set_items(test_set: TestSet, source: str, study: Study, workspace: Workspace) -> Iterator[Item]:
     images = images_folder(workspace.prepared, source)
     spec = study.params.evaluation.corruptions
-    known = {
-        "files": _files_key(_wanted_part(test_set, study)),
-        "images": read_manifest(images, "images")["content_hash"],
-    }
+    content = read_manifest(images, "images")["content_hash"]
     task = {
         "test_set": test_set.name,
         "raw": str((workspace.raw / test_set.name).absolute()),
@@ -206,14 +218,22 @@ def _test_set_items(test_set: TestSet, source: str, study: Study, workspace: Wor
     }
     for part in parts_of(test_set, spec):
         code = [f"flatmin.data.test_sets.{test_set.name}", "flatmin.data.prepared_tests"]
-        settings: dict[str, object] = {}
-        if isinstance(test_set, Corruptions) and test_set.generated:
+        generated = isinstance(test_set, Corruptions) and test_set.generated
+        if generated:
             code.append(f"flatmin.data.corruptions.{part}")
-            settings = spec.model_dump(mode="json", exclude={"names"})
+        settings = spec.model_dump(mode="json", exclude={"names"}) if generated else None
         yield Item(
             id=".".join(filter(None, (test_set.name, "" if test_set.source else source, part))),
-            kind="corruption" if settings else "test_set",
-            key=digest_of({**known, "part": part, **settings, "code": code_hash(code)}),
+            kind="corruption" if generated else "test_set",
+            key=digest_of(
+                {
+                    "files": _files_key(test_set.only(["labels.npy", f"{part}.npy"]) if part else test_set),
+                    "images": content,
+                    "part": part,
+                    "settings": settings,
+                    "code": code_hash(code),
+                }
+            ),
             task={**task, "part": part},
             outputs=_inside(folder_of(test_set, source, part, workspace), (MANIFEST, *_files_of(test_set))),
         )
@@ -224,9 +244,23 @@ def folder_of(test_set: TestSet, source: str, part: str, workspace: Workspace) -
     return test_set_folder(workspace.prepared, test_set.name, "" if test_set.source else source) / part
 
 
+def items_made_from(source: str, study: Study, workspace: Workspace) -> list[Item]:
+    """Return the items of the draws and test sets that are made from one source's images, which must be there.
+
+    Raises:
+        DataError: they are not.
+    """
+    sets = [test_set for test_set, of in needed_test_sets(study) if of == source]
+    tests = (item for test_set in sets for item in _test_set_items(test_set, source, study, workspace))
+    return [*_draw_items(study, workspace, source), *tests]
+
+
 def parts_of(test_set: TestSet, spec: CorruptionSpec) -> tuple[str, ...]:
     """Return the folders that a test set is prepared in: one per corruption of a suite, else the one without a name."""
-    return wanted_corruptions(spec) if isinstance(test_set, Corruptions) else ("",)
+    if not isinstance(test_set, Corruptions):
+        return ("",)
+    published = {member.name for member in test_set.members}
+    return tuple(name for name in wanted_corruptions(spec) if test_set.generated or f"{name}.npy" in published)
 
 
 def _files_of(test_set: TestSet) -> tuple[str, ...]:

@@ -37,10 +37,10 @@ class WrongDataError(FlatminError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What ``flatmin data check`` found of one thing: ``right``, ``missing`` or ``wrong``, and why."""
+    """What ``flatmin data check`` found of one thing, and why; ``outdated`` is what other settings have made."""
 
     what: str
-    state: Literal["right", "missing", "wrong"]
+    state: Literal["right", "missing", "outdated", "wrong"]
     reason: str = ""
 
 
@@ -136,31 +136,36 @@ def print_check(study: Study, workspace: Workspace) -> None:
     """
     findings = []
     for finding in check(study, workspace):
-        print(f"{finding.state:8}{finding.what}{': ' + finding.reason if finding.reason else ''}", flush=True)
+        print(f"{finding.state:9}{finding.what}{': ' + finding.reason if finding.reason else ''}", flush=True)
         findings.append(finding)
     bad = [finding for finding in findings if finding.state != "right"]
     if bad:
-        wrong = sum(finding.state == "wrong" for finding in bad)
-        raise WrongDataError(
-            f"{len(bad) - wrong} of {len(findings)} are missing and {wrong} wrong: `dvc repro prepare` brings what is "
-            "missing and mends what is wrong"
-        )
+        states = [finding.state for finding in bad]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        raise WrongDataError(f"of {len(findings)} pieces of data, {counts}: `dvc repro prepare` mends that")
 
 
 def check(study: Study, workspace: Workspace) -> Iterator[Finding]:
     """Yield a finding for each download, and for each prepared folder, of the study."""
     for published in data_items.needed_files(study):
         yield _downloaded(published, workspace.raw / published.name)
+    for name in data_items.needed_sources(study):
+        yield from _of_source(name, study, workspace)
+
+
+def _of_source(name: str, study: Study, workspace: Workspace) -> Iterator[Finding]:
+    """Yield a finding for the images of a source, and for what is made from them."""
     try:
-        items = [
-            *data_items.images_items(study, workspace),
-            *data_items.draw_items(study, workspace),
-            *data_items.test_set_items(study, workspace),
-        ]
-    except DataError as error:
-        yield Finding("prepared data", "missing", error.problem)
+        item = data_items.images_item(name, data_items.needed_sources(study)[name], workspace)
+    except DataError as error:  # images of the user's own
+        yield Finding(f"images {name}", "missing", error.problem)
         return
-    for item in items:
+    yield _prepared(item)
+    try:
+        made = data_items.items_made_from(name, study, workspace)
+    except DataError:  # what is to be made cannot be told before the images are there
+        return
+    for item in made:
         yield _prepared(item)
 
 
@@ -174,9 +179,11 @@ def _downloaded(published: Published, folder: Path) -> Finding:
 def _prepared(item: Item) -> Finding:
     folder, what = item.outputs[MANIFEST].parent, f"{item.kind} {item.id}"
     try:
-        verify(folder, MANIFEST)
+        sealed = verify(folder, MANIFEST)
     except FileNotFoundError:
         return Finding(what, "missing", f"{folder} is not prepared")
     except CorruptRecordError as error:
         return Finding(what, "wrong", str(error))
+    if sealed.get("key") != item.key:
+        return Finding(what, "outdated", f"{folder} was made by other settings, from other images or by other code")
     return Finding(what, "right")

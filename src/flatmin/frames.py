@@ -86,12 +86,14 @@ def shifts_frame(runs: Sequence[KeyedRun], workspace: Workspace) -> pd.DataFrame
 
 
 def _shifted(run: KeyedRun, path: Path, workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """Yield the lines of one evaluation; none of that on the run's own test set."""
+    """Yield the lines of one evaluation; none of that on the run's own test set, or of a run that is gone."""
     name = path.name.removeprefix(f"{run.id}.").removesuffix(".json")
     if name not in test_sets.names():
         return
     test_set, plan = test_sets.load(name), run.plan
-    record = read_head(workspace.runs(plan.table) / run.id / "record.json")
+    record = workspace.runs(plan.table) / run.id / "record.json"
+    if not record.exists():
+        return
     known = {
         "table": plan.table,
         "dataset": plan.dataset,
@@ -101,7 +103,7 @@ def _shifted(run: KeyedRun, path: Path, workspace: Workspace) -> Iterator[dict[s
         "test_set": name,
         "title": test_set.title_for(_source_title(plan.settings.dataset)),
         "form": _form(test_set),
-        "diverged": record["result"]["diverged"],
+        "diverged": read_head(record)["result"]["diverged"],
     }
     head = read_head(path)
     for row in head.get("rows", []):
@@ -254,9 +256,16 @@ def _notes(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], work
         notes.append(f"{dataset.train_size:,} training images, validation part included")
     if dataset.draw_seed is not None:
         notes.append("conditional on one draw of subset, split and noise")
+    suites = [name for name in study.params.evaluation.test_sets if name != test_sets.OWN and _is_suite(name)]
+    if suites and (images := study.params.evaluation.corruptions.images):
+        notes.append(f"{' and '.join(suites)}: the first {images:,} test images")
     for method in study.table(table).methods:
         notes += _method_notes(study, table, row, method, runs, workspace)
     return notes
+
+
+def _is_suite(name: str) -> bool:
+    return isinstance(test_sets.load(name), Corruptions)
 
 
 def _validation_note(dataset: DatasetSpec) -> str:

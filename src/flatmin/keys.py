@@ -10,6 +10,8 @@ from pathlib import Path
 from flatmin.catalogue import models
 from flatmin.codehash import ROOT, code_hash
 from flatmin.data.manifest import data_hash
+from flatmin.data.test_set import Corruptions
+from flatmin.data.test_sets.registry import load as load_test_set
 from flatmin.records import digest_of
 from flatmin.settings import CorruptionSpec, EvaluationSpec, RunSettings, Settings, SharpnessSpec, keyed
 
@@ -59,8 +61,15 @@ def evaluation_key(run_key: str, spec: EvaluationSpec) -> str:
 
 
 def shift_key(run_key: str, spec: EvaluationSpec, test_set: str, contents: Sequence[str]) -> str:
-    """Return the key of a run's evaluation on a further test set, whose prepared ``contents`` have these hashes."""
-    settings = plain(spec.model_copy(update={"test_sets": ("test",)}) if contents[1:] else _of_test(spec))
+    """Return the key of a run's evaluation on a further test set, whose prepared ``contents`` have these hashes.
+
+    What the study says of corruptions matters to a suite of them alone.
+
+    Raises:
+        DataError: there is no such test set.
+    """
+    suite = isinstance(load_test_set(test_set), Corruptions)
+    settings = plain(spec.model_copy(update={"test_sets": ("test",)}) if suite else _of_test(spec))
     code = code_hash([SHIFT, f"flatmin.data.test_sets.{test_set}"])
     return digest_of({"run": run_key, "settings": settings, "set": test_set, "contents": [*contents], "code": code})
 

@@ -146,15 +146,17 @@ class OwnImages(Settings):
     @property
     def name(self) -> str:
         """A name for the source that these images are: the last part of their path, and a digest of the settings."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        words = re.sub(r"[^a-z0-9]+", "-", PurePath(self.path).stem.lower()).strip("-") or "own"
+        path = PurePath(self.path)  # without a slash at the end, and the like
+        settings = self.model_copy(update={"path": path.as_posix()}).model_dump_json()
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        words = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "own"
         return f"{words}-{digest}"
 
 
 class ImageFolder(OwnImages):
     """A folder with a folder of images per class, or two of those: ``train``, and ``test`` or ``val``."""
 
-    kind: Literal["image_folder"]
+    kind: Literal["image_folder"] = outside_keys()
 
 
 class Parquet(OwnImages):
@@ -163,7 +165,7 @@ class Parquet(OwnImages):
     Files whose names begin with ``test`` or ``val`` are the test part.
     """
 
-    kind: Literal["parquet"]
+    kind: Literal["parquet"] = outside_keys()
     image: str = outside_keys("image")
     label: str = outside_keys("label")
 
@@ -354,8 +356,8 @@ class SelectionSpec(Settings):
 class CorruptionSpec(Settings):
     """Which corruptions, at which severities, of how many test images (the first ``images``; all where it is null).
 
-    ``main`` are the 15 of the benchmark's mean corruption error, ``all`` has the 4 further ones too. ``seed`` is that
-    of generated sets; official ones have none.
+    ``main`` are the 15 of the benchmark's mean corruption error, ``all`` has the others too. A test set with fewer
+    images than ``images`` gives all that it has. ``seed`` is that of generated sets; official ones have none.
     """
 
     names: Literal["main", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = setting("main", introduced="main")

@@ -240,7 +240,7 @@ def test_a_full_disk_is_named(tmp_path: Path, toy_source: Source, monkeypatch: p
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr("flatmin.data.stored.write_header", full)
     with pytest.raises(DataError, match=r"disk full while writing .*train_images\.npy"):
         write_images(toy_source, tmp_path, tmp_path)
 

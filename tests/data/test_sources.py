@@ -37,9 +37,8 @@ def test_a_new_file_in_the_folder_is_a_new_source(tmp_path: Path, monkeypatch: p
         "split='s', licence='l', citation='c')\n"
     )
     (tmp_path / "wrong.py").write_text("SOURCE = None\n")
-    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    assert registry.names() == ("stripes", "wrong")
+    assert {"stripes", "wrong", "digits"} <= {*registry.names()}
     assert registry.load("stripes").classes == ("a", "b")
     with pytest.raises(DataError, match="defines no SOURCE"):
         registry.load("wrong")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from flatmin.data.corruptions.registry import EXTRA, MAIN
 from flatmin.data.corruptions.suite import corrupt
@@ -149,6 +149,13 @@ def new_folder(prepared: Path, folder: Path, images: np.ndarray, labels: np.ndar
     return folder
 
 
+def people_folder(prepared: Path, folder: Path, votes: np.ndarray) -> Path:
+    people = HumanJudgements(name=PEOPLE, title="", read=lambda raw: votes, **WORDS)
+    folder.mkdir(parents=True)
+    write_judgements(people, folder, images_folder(prepared, "digits"), folder)
+    return folder
+
+
 def corrupted_folder(prepared: Path, folder: Path, corruption: str, **spec: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     suite: Any = test_sets.load("corruptions")
@@ -199,10 +206,7 @@ def test_judgements_are_a_cross_entropy_with_what_people_saw(
     votes = np.random.default_rng(3).dirichlet([0.2] * 10, TEST)
     votes[:400] = 0
     votes[np.arange(400), stored(prepared, "test_labels")[:400]] = 1  # of most images everybody sees the same
-    people = HumanJudgements(name=PEOPLE, title="", read=lambda raw: votes, **WORDS)
-    folder = tmp_path / "people"
-    folder.mkdir()
-    write_judgements(people, folder, images_folder(prepared, "digits"), folder)
+    folder = people_folder(prepared, tmp_path / "people", votes)
     prefix, weights = WEIGHTS[epoch]
     metrics = measured(common, PEOPLE, [folder], tmp_path / "work")["metrics"]
     p = probabilities(common, prepared, weights, stored(prepared, "test_images"))
@@ -297,15 +301,14 @@ def test_only_further_corruptions_have_a_mean_too(common: dict[str, Any], suite:
     assert head["metrics"][f"{SUITE}_conditions"] == 2
 
 
-@pytest.mark.parametrize("severities", [[1, 5], [5]], ids=str)
-def test_more_images_than_an_official_file_has_are_refused(
+@pytest.mark.parametrize("severities", [[1, 5], [5]])
+def test_where_more_images_are_asked_for_than_a_file_has_all_are_measured(
     common: dict[str, Any], suite: list[Path], tmp_path: Path, severities: list[int]
 ) -> None:
-    """As `write_generated_corruption` refuses them: not with the numbers of fewer, nor with the words of a bug."""
-    spec = {"severities": severities, "images": TEST + 1}
-    reason = refusal(shift_task(common, SUITE, suite[:1], corruptions=spec), tmp_path)
-    assert "evaluation.corruptions.images" in reason
-    assert str(TEST) in reason
+    """The setting is one for all sources of a study, whose test sets have other sizes."""
+    wanted = {"severities": severities}
+    more = measured(common, SUITE, suite[:1], tmp_path / "more", corruptions={**wanted, "images": TEST + 1})
+    assert more == measured(common, SUITE, suite[:1], tmp_path / "all", corruptions=wanted)
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
@@ -356,12 +359,10 @@ def test_a_mean_does_not_depend_on_the_order_of_its_values() -> None:
 
 
 def test_a_network_that_is_not_finite_is_a_result_with_unknown_likelihood(
-    common: dict[str, Any], suite: list[Path], new: Path, tmp_path: Path
+    common: dict[str, Any], prepared: Path, suite: list[Path], new: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "run"
     broken.mkdir()
-    from safetensors.numpy import save_file
-
     for _, name in WEIGHTS.values():
         arrays = load_file(Path(common["run"]) / name)
         save_file({key: np.full_like(array, np.nan) for key, array in arrays.items()}, broken / name)
@@ -369,6 +370,9 @@ def test_a_network_that_is_not_finite_is_a_result_with_unknown_likelihood(
     on_new = measured(diverged, NEW, [new], tmp_path / "a")["metrics"]
     assert named(on_new, "", NEW) == {"accuracy": 0.0, "error": 1.0, "nll": None, "ece": None}
     assert on_new[f"{NEW}_nonfinite"] == 500
+    people = people_folder(prepared, tmp_path / "people", np.full((TEST, 10), 0.1))
+    by_people = measured(diverged, PEOPLE, [people], tmp_path / "c")["metrics"]
+    assert named(by_people, "", PEOPLE) == {"accuracy": 0.0, "error": 1.0, "nll": None, "ece": None}
     on_suite = measured(diverged, SUITE, suite[:1], tmp_path / "b", corruptions={"severities": [1]})["metrics"]
     assert named(on_suite, "", SUITE) == {"accuracy": 0.0, "error": 1.0, "nll": None, "ece": None}
 

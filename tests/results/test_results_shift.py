@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,19 @@ import pytest
 from synthetic import DIGITS, make_runs, make_table
 
 from flatmin.data.corruptions.registry import EXTRA, MAIN
+from flatmin.frames import shifts_frame
+from flatmin.keys import RunIdentity
+from flatmin.planning import KeyedRun
+from flatmin.reading import load
+from flatmin.records import seal
 from flatmin.results.block import Block
 from flatmin.results.blocks import layout
 from flatmin.results.cells import Row
 from flatmin.results.inputs import TableInfo
 from flatmin.results.shift import COLUMNS, blocks, by_seed, relative_mce, shift_csv
 from flatmin.results.tables import markdown, tex
+from flatmin.vocabulary import vocabulary
+from flatmin.workspace import Workspace
 
 ROW = ("digits", "mlp")
 METHODS = ("sgd", "sam", "asam")
@@ -406,3 +415,84 @@ def test_the_csv_is_of_one_table_and_the_same_bytes_every_time() -> None:
     both = pd.concat([NEW, NEW.assign(table="another", error=1.0)])
     assert shift_csv(both, "quick") == shift_csv(NEW, "quick") == shift_csv(NEW.copy(), "quick")
     assert "\r" not in shift_csv(NEW, "quick")
+
+
+# --- the frame, from the files of evaluations -------------------------------------------------------------------------
+
+STUDY = {
+    "study": ["quick"],
+    "tables": {"quick": {"datasets": ["digits"], "models": ["mlp"], "methods": ["sgd"], "seeds": [0]}},
+    "datasets": {"digits": {"source": "digits"}},
+    "models": {"mlp": {"name": "mlp"}},
+    "methods": {"sgd": {"base": "sgd"}},
+    "training": {"lr": 0.1},
+    "selection": {},
+    "evaluation": {},
+    "sharpness": {},
+}
+NUMBERS = {"accuracy": 0.75, "error": 0.25, "nll": None, "ece": 0.5}
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> tuple[KeyedRun, Workspace]:
+    """A run that diverged, with evaluations on its own test set, on judgements, and on a corruption."""
+    workspace = Workspace(tmp_path)
+    workspace.params.write_text(json.dumps(STUDY))
+    (plan,) = load(workspace.params, vocabulary()).runs("quick", {})
+    run = KeyedRun(plan, RunIdentity(key="0123456789", data="", code=""))
+    folder = workspace.runs("quick") / run.id
+    folder.mkdir(parents=True)
+    seal(folder, "record.json", {"result": {"diverged": True}})
+    early = dict.fromkeys(NUMBERS, 0.125)
+    metrics = {
+        f"{prefix}cifar10_h_{name}": v for prefix, m in (("", NUMBERS), ("early_", early)) for name, v in m.items()
+    }
+    rows = [
+        {"epoch": epoch, "corruption": name, "severity": 5, "nonfinite": 0, **NUMBERS}
+        for epoch in ("last", "early")
+        for name in ("fog", "spatter")
+    ]
+    contents: dict[str, dict[str, Any]] = {
+        "": {"metrics": {"test_accuracy": 1.0}},
+        ".cifar10_h": {"metrics": metrics},
+        ".corruptions": {"metrics": {"corruptions_error": 0.25}, "rows": rows},
+    }
+    workspace.evaluations("quick").mkdir(parents=True)
+    for ending, content in contents.items():
+        (tmp_path / "sealed").mkdir(exist_ok=True)
+        seal(tmp_path / "sealed", "head.json", content)
+        (tmp_path / "sealed" / "head.json").rename(workspace.evaluations("quick") / f"{run.id}{ending}.json")
+    return run, workspace
+
+
+def test_the_frame_has_a_line_per_epoch_and_condition_of_every_further_set(
+    evaluated: tuple[KeyedRun, Workspace],
+) -> None:
+    run, workspace = evaluated
+    found = shifts_frame([run], workspace)
+    assert tuple(found.columns) == COLUMNS
+    assert found["diverged"].dtype == bool
+    assert found["main"].dtype == bool
+    told = found[["test_set", "title", "form", "epoch", "corruption", "severity", "main"]].to_numpy().tolist()
+    made = ["corruptions", "Digits-C (generated)", "corruptions"]
+    assert told == [
+        ["cifar10_h", "CIFAR-10H", "people", "last", "", 0, False],
+        ["cifar10_h", "CIFAR-10H", "people", "early", "", 0, False],
+        [*made, "last", "fog", 5, True],
+        [*made, "last", "spatter", 5, False],
+        [*made, "early", "fog", 5, True],
+        [*made, "early", "spatter", 5, False],
+    ]
+    assert found["accuracy"].tolist() == [0.75, 0.125, 0.75, 0.75, 0.75, 0.75]
+    assert found["nll"].isna().tolist() == [True, False, True, True, True, True]
+    assert found["diverged"].all()
+    assert {*found["method"], *found["dataset"], *found["table"]} == {"sgd", "digits", "quick"}
+    printed = blocks(found, table(1), rows())
+    assert shown(printed[0], "Digits-C (generated)", "mCE %")["sgd"] == "25.00 (1)"
+
+
+def test_an_evaluation_whose_run_is_gone_is_left_out(evaluated: tuple[KeyedRun, Workspace]) -> None:
+    """As the numbers of such a run are in the other tables (`collect.measured`)."""
+    run, workspace = evaluated
+    (workspace.runs("quick") / run.id / "record.json").unlink()
+    assert shifts_frame([run], workspace).empty

@@ -101,13 +101,14 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def data_hash(root: Path, dataset: str, source: str, seed: int) -> str:
-    """Return one hash of all that a run reads: the source's images and labels, and the seed's draw.
+    """Return one hash of all that a run reads: the source's images, labels and channel statistics, the seed's draw.
 
     Names play no part: two datasets with the same content have the same hash. Reads two manifests and no array.
 
     Raises:
         DataError: A manifest is missing or unreadable.
     """
-    images = read_manifest(images_folder(root, source), "images")["content_hash"]
+    images = read_manifest(images_folder(root, source), "images")
+    normalisation = json.dumps([images.get("mean"), images.get("std")])
     draw = read_manifest(draw_folder(root, dataset, seed), "draw")["content_hash"]
-    return hashlib.sha256(f"{images}\x1f{draw}".encode()).hexdigest()
+    return hashlib.sha256(f"{images['content_hash']}\x1f{normalisation}\x1f{draw}".encode()).hexdigest()

@@ -23,7 +23,7 @@ from flatmin.data.manifest import VERSION, content_hash, read_manifest, write_ma
 from flatmin.data.noise import realised_rate, transition_matrix
 from flatmin.data.own.division import OwnData
 from flatmin.data.source import Arrays, Source, check_arrays
-from flatmin.data.stored import read_stored
+from flatmin.data.stored import read_stored, write_stored
 from flatmin.data.stratified import Labels
 from flatmin.settings import DatasetSpec
 
@@ -79,8 +79,7 @@ def _write_images(arrays: Arrays, classes: Sequence[str], facts: Mapping[str, An
     by_name = {name: np.ascontiguousarray(array) for name, array in arrays.by_name().items()}
     mean, std = channel_statistics(arrays.train_images)
     for name, array in by_name.items():
-        with writing(folder / f"{name}.npy"):
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        write_stored(folder / f"{name}.npy", array)
     manifest = {
         "kind": "images",
         "version": VERSION,
@@ -164,7 +163,8 @@ def write_draw(
         "version": VERSION,
         "content_hash": content_hash(arrays),
         "images_hash": source["content_hash"],
-        "spec": spec.model_dump(mode="json"),
+        # where images of one's own lie is no matter of what is drawn from them
+        "spec": spec.model_dump(mode="json", exclude=None if isinstance(spec.source, str) else {"source": {"path"}}),
         "seed": seed,
         "conditional": None if spec.draw_seed is None else CONDITIONAL,
         "train": _part(drawn.train_clean_labels, drawn.train_labels, part.classes),

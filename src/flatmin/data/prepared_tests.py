@@ -18,7 +18,7 @@ from flatmin.data.corruptions.suite import corrupted_chunks
 from flatmin.data.errors import DataError, writing
 from flatmin.data.manifest import VERSION, content_hash, read_manifest, write_manifest
 from flatmin.data.npy import read_npy
-from flatmin.data.stored import read_stored
+from flatmin.data.stored import read_stored, write_header, write_stored
 from flatmin.data.stratified import Labels
 from flatmin.data.test_set import Corruptions, HumanJudgements, LabelledImages, NewImages, TestSet
 from flatmin.settings import CorruptionSpec
@@ -92,23 +92,17 @@ def write_official_corruption(
 def write_generated_corruption(
     test_set: Corruptions, corruption: str, spec: CorruptionSpec, images_folder: Path, folder: Path
 ) -> dict[str, Any]:
-    """Corrupt the source's first test images: uint8 [severities n, h, w, c], a chunk at a time.
+    """Corrupt the source's first test images (all, if it has fewer): uint8 [severities n, h, w, c], a chunk at a time.
 
     Raises:
-        DataError: There is no such corruption, the source has fewer test images, or the disk is full.
+        DataError: There is no such corruption, or the disk is full.
     """
     clean = read_stored(images_folder / "test_images.npy")
-    count = len(clean) if spec.images is None else spec.images
-    if count > len(clean):
-        raise DataError(
-            f"evaluation.corruptions.images: {count} images are asked for and there are {len(clean)}",
-            f"Set at most {len(clean)}, or null for all.",
-        )
+    count = min(spec.images or len(clean), len(clean))
     shape = (len(spec.severities) * count, *clean.shape[2:], clean.shape[1])
     # written from front to back: a mapped file has holes, and a disk that fills then kills the process
     with writing(folder / IMAGES), (folder / IMAGES).open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        write_header(file, shape, np.dtype(np.uint8))
         for severity in spec.severities:
             for chunk in corrupted_chunks(clean[:count], corruption, severity, spec.seed):
                 file.write(np.ascontiguousarray(chunk.transpose(0, 2, 3, 1)).data)
@@ -129,8 +123,7 @@ def _write(
 ) -> dict[str, Any]:
     """Write arrays and the manifest over them; those already ``written`` are hashed with the others."""
     for name, array in arrays.items():
-        with writing(folder / name):
-            np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
+        write_stored(folder / name, array)
     manifest = {
         "kind": "test_set",
         "version": VERSION,

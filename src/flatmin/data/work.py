@@ -13,6 +13,7 @@ from flatmin.data.archives import mirrors_from_environment, obtain, verify
 from flatmin.data.files import published
 from flatmin.data.own.source import read_own
 from flatmin.data.sources.registry import load as load_source
+from flatmin.data.telling import tell_tenths
 from flatmin.data.test_set import Corruptions, HumanJudgements, NewImages
 from flatmin.data.test_sets.registry import load as load_test_set
 from flatmin.settings import CorruptionSpec, DatasetSpec, Own
@@ -22,7 +23,10 @@ from flatmin.workplace import Workplace
 def download(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """Bring the verified ``task["members"]`` of what ``task["name"]`` calls, from a mirror or one of its addresses."""
     files = published(task["name"]).only(task["members"])
-    obtain(files, workplace.result, mirrors=mirrors_from_environment(), progress=print)
+    print(f"{files.name}: licence: {files.licence}")
+    # what is here already counts first: a study that asks for more of an archive need not bring all of it again
+    mirrors = (Path(task["raw"]), *mirrors_from_environment())
+    obtain(files, workplace.result, mirrors=mirrors, progress=print)
     return {"source": files.name, "licence": files.licence, "citation": files.citation}
 
 
@@ -31,7 +35,7 @@ def images(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     if "source" in task:
         return prepared.write_images(load_source(task["source"]), Path(task["raw"]), workplace.result)
     spec = TypeAdapter(Own).validate_python(task["own"])
-    return prepared.write_own_images(spec.name, read_own(spec, Path(task["root"])), workplace.result)
+    return prepared.write_own_images(spec.name, read_own(spec, Path(task["root"]), tell_tenths), workplace.result)
 
 
 def draw(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:

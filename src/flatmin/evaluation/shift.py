@@ -55,7 +55,7 @@ class _Run(NamedTuple):
 
 
 def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
-    """Measure a run on ``task["test_set"]``, whose prepared folders are ``task["folders"]``: one per corruption.
+    """Measure a run on ``task["test_set"]``: prepared in ``task["folders"]``, of a suite one per corruption.
 
     Returns:
         ``metrics``, by ``<test set>_<metric>`` for the last epoch and ``early_<test set>_<metric>`` for early stopping;
@@ -81,7 +81,7 @@ def evaluate(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
         elif isinstance(test_set, HumanJudgements):
             found = _against_people(run, folders[0])
         else:
-            arrays = _arrays(str(folders[0]), (IMAGES, LABELS))
+            arrays = _arrays(folders[0], IMAGES, LABELS)
             found = run.measured(arrays[IMAGES], arrays[LABELS])
         metrics |= {f"{prefix}{test_set.name}_{name}": value for name, value in found.items()}
     return {"metrics": metrics, **({"rows": rows} if rows else {})}
@@ -108,8 +108,8 @@ def _on_corruption(run: _Run, folder: Path) -> Iterator[dict[str, Any]]:
     Images stream from the file, which may be larger than memory: those of the official files are all severities.
     """
     manifest, wanted = read_manifest(folder, "test_set"), run.spec.corruptions
-    images = _arrays(str(folder), (IMAGES,))[IMAGES].permute(0, 3, 1, 2)
-    count = wanted.images or manifest["images"]
+    images = _arrays(folder, IMAGES)[IMAGES].permute(0, 3, 1, 2)
+    count = min(wanted.images or manifest["images"], manifest["images"])
     for severity in wanted.severities:
         start = manifest["severities"].index(severity) * manifest["images"]
         measured = run.measured(images[start : start + count], run.data.test.labels[:count])
@@ -118,7 +118,7 @@ def _on_corruption(run: _Run, folder: Path) -> Iterator[dict[str, Any]]:
 
 def _against_people(run: _Run, folder: Path) -> Metrics:
     """Return the cross-entropy with the classes that people saw, and the accuracy against the one that most saw."""
-    probabilities = _arrays(str(folder), (PROBABILITIES,))[PROBABILITIES]
+    probabilities = _arrays(folder, PROBABILITIES)[PROBABILITIES]
     logits = run.logits(run.data.test.images)
     majority = classification_metrics(logits, probabilities.argmax(1), bins=run.spec.ece_bins)
     return {
@@ -129,10 +129,15 @@ def _against_people(run: _Run, folder: Path) -> Metrics:
     }
 
 
+def _arrays(folder: Path, *names: str) -> dict[str, Tensor]:
+    """Return the arrays of a prepared folder, memory-mapped, and checked once in the life of a process."""
+    return _checked(str(folder), read_manifest(folder, "test_set")["content_hash"], names)
+
+
 @lru_cache(maxsize=64)
-def _arrays(folder: str, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the arrays of a prepared test set, memory-mapped, and checked once in the life of a process."""
+def _checked(folder: str, content: str, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return checked arrays. The hash is part of the key: a set that was prepared anew is read anew."""
     arrays = {name: read_stored(Path(folder) / name) for name in names}
-    if content_hash(arrays) != read_manifest(Path(folder), "test_set")["content_hash"]:
+    if content_hash(arrays) != content:
         raise changed(Path(folder))
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

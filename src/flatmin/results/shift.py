@@ -146,14 +146,15 @@ def _difference(accuracy: pd.Series, method: str, baseline: str | None, diverged
 def _by_corruption(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Block:
     body = []
     for row, test_set, shown in _test_sets(own[own["form"] == "corruptions"], rows):
-        for column, label in (("corruption", str), ("severity", "severity {}".format)):
-            for value, part in shown.groupby(column, sort=False):
+        counted = shown[shown["main"]] if shown["main"].any() else shown
+        for rows_of, column, label in ((shown, "corruption", str), (counted, "severity", "severity {}".format)):
+            for value, part in rows_of.groupby(column, sort=False):
                 errors = part.groupby(_OF_SEED)["error"].mean() * PERCENT
                 texts = (mean_text(_interval(errors, method), 1) for method in table.methods)
                 body.append((row.dataset, row.model, test_set, _named(label, value), *texts))
     caption = (
-        "Errors in % at the last epoch, by corruption (mean over severities) and by severity (mean over corruptions): "
-        "mean ± 95% half-width over seeds (runs). Every corruption at every severity is in the csv."
+        "Errors in % at the last epoch, by corruption (mean over severities) and by severity (mean over those that "
+        "count for the mCE): mean ± 95% half-width over seeds (runs). Every corruption at every severity is in the csv."
     )
     return Block(caption, ("dataset", "model", "test set", "corruption", *table.methods), tuple(body), 4)
 

@@ -71,9 +71,13 @@ def _check(images: Images, severity: int) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise DataError(f"images to corrupt are {kind}, not a uint8 array", "Corrupt pixels of 0 to 255, unscaled.")
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 8:
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise DataError(
-            f"images to corrupt have the shape {images.shape}, not [n, c, h, w] with 1 or 3 channels and sides of at "
-            "least 8",
+            f"images to corrupt have the shape {images.shape}, not [n, c, h, w] with 1 or 3 channels",
             "Put channels second and add the axes that are missing.",
+        )
+    if min(images.shape[2:]) < 8:
+        raise DataError(
+            f"images to corrupt have {images.shape[2]} x {images.shape[3]} pixels, and need sides of at least 8",
+            "Use larger images, or leave corruptions out of evaluation.test_sets.",
         )

@@ -35,7 +35,7 @@ def read_own(spec: OwnImages, root: Path, progress: Callable[[int, int], None] |
         )
     assert isinstance(spec, Parquet)
     files = _parquet_files(path)
-    test = [file for file in files if file.name.lower().startswith(_TEST)]
+    test = [file for file in files if path.is_dir() and file.name.lower().startswith(_TEST)]
     return read_parquet(
         [file for file in files if file not in test],
         test,

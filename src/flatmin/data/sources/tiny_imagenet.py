@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flatmin.data.errors import DataError
 from flatmin.data.published import plain_file
 from flatmin.data.source import Arrays, Source
+from flatmin.data.telling import tell_tenths
 from flatmin.data.untrusted import AGAIN, open_zip
 from flatmin.data.zipped_images import read_zipped_images, read_zipped_lines
 
@@ -258,9 +259,9 @@ def read_archive(path: Path, wnids: Sequence[str], images_of_a_class: int) -> Ar
         ]
         test, test_labels = _annotations(archive, path, {wnid: label for label, wnid in enumerate(wnids)})
         return Arrays(
-            read_zipped_images(archive, train, SIZE),
+            read_zipped_images(archive, train, SIZE, progress=tell_tenths),
             np.repeat(np.arange(len(wnids), dtype=np.int64), images_of_a_class),
-            read_zipped_images(archive, test, SIZE),
+            read_zipped_images(archive, test, SIZE, progress=tell_tenths),
             test_labels,
         )
 
