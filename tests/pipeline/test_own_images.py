@@ -44,7 +44,8 @@ def take_own_images(params: dict[str, Any]) -> None:
     params["datasets"] = {"shapes": {"source": source, "validation": {"fraction": 0.2}}}
     table = params["tables"]["quick"]
     table |= {"datasets": ["shapes"], "methods": ["sgd", "sam"], "baseline": ["sgd"]}
-    table["select"] = {"sam": table["select"]["sam"]}
+    table["select"] = {}
+    params["methods"]["sam"]["rho"] = 0.05
     params["training"] |= {"epochs": 10, "lr": 0.05, "batch_size": 16}
     params["evaluation"] |= {
         "test_sets": ["test", "corruptions"],
