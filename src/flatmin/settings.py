@@ -343,6 +343,13 @@ class RunSettings(Settings):
     training: TrainingSpec
     seed: Seed
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings as a record holds them: without the place of a user's own images, which may move."""
+        content = self.model_dump(mode="json")
+        if isinstance(self.dataset.source, OwnImages):
+            content["dataset"]["source"]["path"] = "own images"
+        return content
+
 
 # --- measurement ------------------------------------------------------------------------------------------------------
 

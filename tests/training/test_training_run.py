@@ -35,9 +35,10 @@ from torch import nn
 from torch.nn import functional
 
 from flatmin.collect import read_history
+from flatmin.keys import plain
 from flatmin.models.network import network
 from flatmin.records import verify
-from flatmin.settings import RunSettings
+from flatmin.settings import DatasetSpec, RunSettings
 from flatmin.training import history
 
 RUN = settings(SAM, CNN, epochs=8, augmentation=FLIP_AND_CROP)
@@ -267,3 +268,11 @@ def test_progress_is_appended_after_every_epoch(prepared: Path, tmp_path: Path, 
     result = train(run, prepared, tmp_path)
     assert counted() == EPOCHS
     assert (tmp_path / "progress-t.csv").read_text() == (result / "history.csv").read_text()
+
+
+def test_a_record_does_not_say_where_the_user_s_own_images_lay() -> None:
+    own = {"kind": "image_folder", "path": "/home/somebody/pets", "size": 8}
+    run = settings(SAM, CNN).model_copy(update={"dataset": DatasetSpec.model_validate({"source": own})})
+    assert "somebody" not in json.dumps(run.recorded())
+    assert plain(RunSettings.model_validate(run.recorded())) == plain(run)
+    assert settings(SAM, CNN).recorded() == settings(SAM, CNN).model_dump(mode="json")

@@ -11,7 +11,7 @@ from flatmin.results.block import Block
 from flatmin.results.cells import PERCENT, Row, select
 from flatmin.results.inputs import TableInfo
 from flatmin.results.statistics import Interval, mean_interval, paired
-from flatmin.results.wording import difference_text, mean_text
+from flatmin.results.wording import count, difference_text, mean_text
 
 COLUMNS = (
     "table",
@@ -109,7 +109,8 @@ def _overview(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Block
             body.append((row.dataset, row.model, test_set, name, *texts))
     caption = (
         "Beyond the test set, at the last epoch: mean ± 95% half-width over seeds (runs). mCE is the mean error over "
-        f"{_conditions(own)}; divided by the baseline's, corruption by corruption, 100 is as many errors as it makes."
+        f"{_conditions(own)}; divided by the baseline's, corruption by corruption, 100 is as many errors as it makes "
+        "(none where it makes no error at all in one of them)."
         if (own["form"] == "corruptions").any()
         else "Beyond the test set, at the last epoch: mean ± 95% half-width over seeds (runs)."
     )
@@ -123,7 +124,7 @@ def _differences(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Bl
     body = []
     for row, test_set, shown in _test_sets(own, rows):
         accuracy = by_seed(shown, "accuracy") * PERCENT
-        diverged = {*shown.loc[shown["diverged"], "method"]}
+        diverged = shown.groupby(_OF_SEED)["diverged"].any()
         texts = (_difference(accuracy, method, row.baseline, diverged) for method in compared)
         body.append((row.dataset, row.model, test_set, row.baseline or "none", *texts))
     caption = (
@@ -133,14 +134,17 @@ def _differences(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Bl
     return Block(caption, ("dataset", "model", "test set", "baseline", *compared), tuple(body), 4)
 
 
-def _difference(accuracy: pd.Series, method: str, baseline: str | None, diverged: set[str]) -> str:
+def _difference(accuracy: pd.Series, method: str, baseline: str | None, diverged: pd.Series) -> str:
     if method == baseline:
         return "baseline"
     methods = accuracy.index.get_level_values("method")
     if baseline is None or not {method, baseline} <= {*methods}:
         return "–"
     gaps = (accuracy[method] - accuracy[baseline]).dropna()
-    return "–" if gaps.empty else difference_text(paired(gaps.to_numpy(), diverged=bool(diverged & {method, baseline})))
+    if gaps.empty:
+        return "–"
+    with_diverged = any(diverged.get((of, seed), False) for of in (method, baseline) for seed in gaps.index)
+    return difference_text(paired(gaps.to_numpy(), diverged=with_diverged))
 
 
 def _by_corruption(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Block:
@@ -178,4 +182,6 @@ def _interval(values: pd.Series, method: str) -> Interval:
 def _conditions(own: pd.DataFrame) -> str:
     suites = own[own["form"] == "corruptions"]
     counted = suites[suites["main"]] if suites["main"].any() else suites
-    return f"{counted['corruption'].nunique()} corruptions at {counted['severity'].nunique()} severities"
+    severities = counted["severity"].nunique()
+    at = "one severity" if severities == 1 else f"{severities} severities"
+    return f"{count(counted['corruption'].nunique(), 'corruption')} at {at}"

@@ -46,7 +46,7 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     _write_outputs(trainer, workplace.result)
     clock.write_timings(workplace.result / "timings.json")
     return {
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.recorded(),
         **task["identity"],
         "environment": {"device": device.type, "torch": torch.__version__, "timm": timm.__version__},
         "result": _result(trainer),
