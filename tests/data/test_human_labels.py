@@ -10,9 +10,11 @@ from real_files import SHARED
 
 from flatmin.data.errors import DataError
 from flatmin.data.human_labels import PUBLISHED, check_clean_labels, kinds, read_human_labels
+from flatmin.data.human_labels import RATES as STATED_RATES
 from flatmin.data.human_probabilities import read_human_probabilities
 from flatmin.data.published import file_checksum
 from flatmin.data.sources import cifar10
+from flatmin.settings import HUMAN_LABELS
 
 
 def published_file(source: str) -> Path:
@@ -41,6 +43,12 @@ RATES = {
     "cifar10": {"aggregate": 9.01, "random1": 17.23, "random2": 18.12, "random3": 17.64, "worst": 40.21},
     "cifar100": {"noisy": 40.20},
 }
+
+
+def test_settings_and_reader_name_the_same_labels_and_rates() -> None:
+    """The settings are read without the reader; rows of tables state the rates without the files."""
+    assert {source: kinds(source) for source in PUBLISHED} == HUMAN_LABELS
+    assert {name: rate / 100 for rates in RATES.values() for name, rate in rates.items()} == pytest.approx(STATED_RATES)
 
 
 @pytest.mark.mirror
