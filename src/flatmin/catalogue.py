@@ -110,7 +110,7 @@ def _calls(node: ast.expr | None, function: str) -> bool:
 
 @cache
 def models(folder: Path = MODELS) -> Mapping[str, Path]:
-    """Return the file that registers each model of ours with timm, by the model's name.
+    """Return the file that registers each model of ours with timm, by the model's names.
 
     Raises:
         ValueError: two files register one name.
@@ -125,14 +125,17 @@ def models(folder: Path = MODELS) -> Mapping[str, Path]:
 
 
 def _registered(path: Path) -> Iterator[str]:
+    """Yield the names that a file registers: of functions with ``@register_model``, and their synonyms."""
     for node in _parse(path).body:
-        if isinstance(node, ast.FunctionDef) and any(_is_register(d) for d in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(_name(d) == "register_model" for d in node.decorator_list):
             yield node.name
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and _name(decorator.func) == "synonym":
+                    yield ast.literal_eval(decorator.args[0])
 
 
-def _is_register(decorator: ast.expr) -> bool:
-    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
-    return name == "register_model"
+def _name(function: ast.expr) -> str | None:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
 
 
 def _parse(path: Path) -> ast.Module:

@@ -7,7 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from flatmin.models.build import build, stem_changes
+from flatmin.models.build import build
+from flatmin.models.stem import stem_changes
 
 CIFAR = {"num_classes": 10, "in_chans": 3, "img_size": 32}
 

@@ -16,7 +16,6 @@ from flatmin.models.stem import rewrite_stem
 # importing this module has run the package's __init__, which registers our models with timm
 STEMS = ("native", "cifar")
 
-_RECORD = "stem_changes"
 _FROM_THE_DATASET = ("num_classes", "in_chans", "pretrained")
 
 
@@ -37,7 +36,7 @@ def build(
     Args:
         name: any name that timm knows, ours among them; a pretrained tag may follow a dot.
         stem: ``native`` for the model as it is, ``cifar`` to rewrite an ImageNet stem for small images
-            (`flatmin.models.stem`); `stem_changes` tells what that did.
+            (`flatmin.models.stem`, whose `stem_changes` tells what that did).
         args: further arguments of the model.
         num_classes: number of logits.
         in_chans: number of image channels.
@@ -56,13 +55,9 @@ def build(
     _check_not_from_dataset(name, own_args)
     fixed = {"num_classes": num_classes, "in_chans": in_chans, "pretrained": pretrained}
     model = _create(name, {"img_size": img_size, **own_args, **fixed}, img_size_is_optional="img_size" not in own_args)
-    setattr(model, _RECORD, rewrite_stem(model) if stem == "cifar" else ())
+    if stem == "cifar":
+        rewrite_stem(model)
     return model
-
-
-def stem_changes(model: nn.Module) -> tuple[str, ...]:
-    """Return what `build` changed in the stem, one sentence per layer; nothing for a native stem."""
-    return getattr(model, _RECORD, ())
 
 
 def _check_name(name: str) -> None:

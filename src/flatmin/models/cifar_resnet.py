@@ -12,7 +12,8 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatmin.models.classifier import ConvClassifier, conv3x3, create, he_init, small_image_cfgs
+from flatmin.models.classifier import ConvClassifier, conv3x3, he_init
+from flatmin.models.registration import create, small_image_cfgs
 
 STAGE_CHANNELS = (16, 32, 64)
 

@@ -1,13 +1,7 @@
-"""What the model families share: the classifier interface that timm expects, initialisation, registration."""
-
-from typing import Any
+"""What the model families share: the classifier interface that timm expects, convolutions, initialisation."""
 
 from timm.layers import SelectAdaptivePool2d
-from timm.models import build_model_with_cfg, generate_default_cfgs
 from torch import Tensor, nn
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 
 class ConvClassifier(nn.Module):
@@ -91,42 +85,3 @@ def he_init(model: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-
-
-def small_image_cfgs(*names: str, first_conv: str | None, fixed_input_size: bool = False) -> dict[str, Any]:
-    """Return timm's ``default_cfgs`` for models of 32x32 colour images that have no published weights.
-
-    Args:
-        names: the models, as registered.
-        first_conv: name of the first convolution, None where there is none.
-        fixed_input_size: whether the constructor takes ``img_size``.
-    """
-    cfg = {
-        "num_classes": 10,
-        "input_size": (3, 32, 32),
-        "fixed_input_size": fixed_input_size,
-        "crop_pct": 1.0,
-        "mean": CIFAR10_MEAN,
-        "std": CIFAR10_STD,
-        "first_conv": first_conv,
-        "classifier": "fc",
-    }
-    return generate_default_cfgs({name: dict(cfg) for name in names})
-
-
-def create(model_class: type[nn.Module], name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build a registered model the way timm does, its standard arguments included.
-
-    Args:
-        model_class: the class to build.
-        name: the registered name.
-        pretrained: must be False.
-        kwargs: what ``timm.create_model`` passed on.
-
-    Raises:
-        ValueError: ``pretrained`` is True; these models have no published weights.
-    """
-    if pretrained:
-        raise ValueError(f"{name} has no pretrained weights: build it with pretrained=False and train it")
-    model: nn.Module = build_model_with_cfg(model_class, name, pretrained=False, **kwargs)
-    return model

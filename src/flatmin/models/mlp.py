@@ -11,7 +11,8 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from flatmin.models.classifier import create, linear_head, small_image_cfgs
+from flatmin.models.classifier import linear_head
+from flatmin.models.registration import create, small_image_cfgs
 
 
 class MLP(nn.Module):

@@ -10,6 +10,7 @@ Each model class that is understood has one function here, listed in `_REWRITERS
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from timm.layers import trunc_normal_
 from timm.models.convnext import ConvNeXt
@@ -28,22 +29,38 @@ _he_fan_out: Initializer = partial(nn.init.kaiming_normal_, mode="fan_out", nonl
 _he_fan_in: Initializer = partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="leaky_relu")
 _narrow: Initializer = partial(trunc_normal_, std=0.02)
 
+_RECORD = "stem_changes"
 
-def rewrite_stem(model: nn.Module) -> tuple[str, ...]:
-    """Rewrite the stem of a timm model in place for small images.
+
+def with_small_stem(model_class: type[nn.Module]) -> Callable[..., nn.Module]:
+    """Return a function that makes a model of a timm class and rewrites its stem (`rewrite_stem`)."""
+
+    def small(**kwargs: Any) -> nn.Module:
+        model = model_class(**kwargs)
+        rewrite_stem(model)
+        return model
+
+    return small
+
+
+def stem_changes(model: nn.Module) -> tuple[str, ...]:
+    """Return what was changed in a model's stem, one sentence per layer; nothing for a native stem."""
+    return getattr(model, _RECORD, ())
+
+
+def rewrite_stem(model: nn.Module) -> None:
+    """Rewrite the stem of a timm model in place for small images; `stem_changes` then says what was changed.
 
     Args:
         model: a model with its native stem.
-
-    Returns:
-        What was changed, one sentence per layer.
 
     Raises:
         ValueError: the stem of this class of models is not known.
     """
     for model_class, rewrite in _REWRITERS.items():
         if isinstance(model, model_class):
-            return tuple(rewrite(model))
+            setattr(model, _RECORD, tuple(rewrite(model)))
+            return
     known = ", ".join(sorted(model_class.__name__ for model_class in _REWRITERS))
     raise ValueError(
         f"no small-image stem is known for {type(model).__name__}; known: {known}. "

@@ -11,7 +11,8 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from flatmin.models.classifier import ConvClassifier, conv3x3, create, he_init, small_image_cfgs
+from flatmin.models.classifier import ConvClassifier, conv3x3, he_init
+from flatmin.models.registration import create, small_image_cfgs
 
 STEM_CHANNELS = 16
 STAGE_CHANNELS = (16, 32, 64)
