@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flatmin import catalogue, keys, settings
+from flatmin import catalogue, keys
 from flatmin.catalogue import Option
 from flatmin.codehash import OUTSIDE, closure
 from flatmin.data.errors import DataError
@@ -38,7 +38,7 @@ from flatmin.settings import (
 from flatmin.study import PlannedRun, Vocabulary
 from flatmin.vocabulary import vocabulary
 
-PACKAGE = Path(settings.__file__).parent
+PACKAGE = Path(keys.__file__).parent
 
 
 def write_prepared(root: Path, dataset: str = "digits", seeds: tuple[int, ...] = (0, 1), content: str = "0") -> Path:
@@ -552,7 +552,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "the command line": (append("cli.py", CODE), set()),
     "the results": (append("results/tables.py", CODE), set()),
     "the executor": (append("executor.py", CODE), set()),
-    "the declaration of settings": (append("settings.py", CODE), set()),
+    "the declaration of settings": (append("settings/run.py", CODE), set()),
     "the study": (append("study.py", CODE), set()),
     "the training loop": (append("training/loop.py", CODE), RUNS),
     "the step": (append("optim/step.py", CODE), RUNS),

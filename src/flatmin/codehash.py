@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent
 OUTSIDE = frozenset(
     {"flatmin.settings", "flatmin.errors", "flatmin.data.errors", "flatmin.records", "flatmin.workplace"}
 )
-"""Modules that determine no result. What `settings` declares reaches a run through its resolved settings, which the key
-holds themselves; the others say how and where a result is written, or why there is none."""
+"""Modules, and packages of them, that determine no result. What `settings` declares reaches a run through its resolved
+settings, which the key holds themselves; the others say how and where a result is written, or why there is none."""
 
 
 def code_hash(roots: Iterable[str], root: Path = ROOT) -> str:
@@ -40,11 +40,15 @@ def closure(roots: Iterable[str], root: Path = ROOT) -> set[str]:
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
-        if module in found or module in OUTSIDE:
+        if module in found or _is_outside(module):
             continue
         found.add(module)
         waiting += _imports(module, root)
     return found
+
+
+def _is_outside(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{outside}.") for outside in OUTSIDE)
 
 
 def _file(module: str, root: Path) -> Path:
