@@ -155,6 +155,7 @@ USES_INTRODUCED = {
     "depth": 1.0,
     "statistics": "clean",
     "masks": "shared",
+    "true_gradient": "ascent",
     "rho_schedule": "constant",
     "rho_end": 0.0,
     "rho_warmup": 0.0,

@@ -19,6 +19,20 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(IMAGES, 3, 6, 6, generator=generator), torch.randint(0, 4, (IMAGES,), generator=generator)
 
 
+class ShakenLayer(nn.Module):
+    """A number per image and pass multiplies its output, another one the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(3)
+        self.true_gradient = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        there, back = torch.rand(2, len(inputs), 1, generator=self.generator)
+        back = there if self.true_gradient else back
+        return inputs * back + (inputs * (there - back)).detach()
+
+
 NETWORKS = {
     # no bias before the norm layer: its gradient would be a rounding error, whose sign is anybody's guess
     "convolution": lambda: nn.Sequential(
@@ -32,6 +46,7 @@ NETWORKS = {
     "dropout": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(108, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.3), nn.Linear(6, 4)
     ),
+    "shaken": lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.Tanh(), ShakenLayer(), nn.Linear(6, 4)),
     "perceptron": lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.Tanh(), nn.Linear(6, 4)),
     "relu": lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.ReLU(), nn.Linear(6, 4)),
     "relu without biases": lambda: nn.Sequential(
@@ -124,6 +139,7 @@ REGIMES: dict[str, Regime] = {
     "depth": Regime(depth=3.0),
     "statistics": Regime(statistics="both"),
     "masks": Regime(masks="fresh"),
+    "true_gradient": Regime(true_gradient="never"),
 }
 """Every option of a regime at a value that is not its default, under the option's name."""
 

@@ -371,6 +371,33 @@ def test_dropout_masks_of_the_two_passes(masks, fraction):
     assert_steps_follow(direction, load("sam")(rho=0.3), Regime(masks=masks, fraction=fraction), net="dropout")
 
 
+@pytest.mark.parametrize("where", ["ascent", "never"])
+@pytest.mark.parametrize("masks", ["shared", "fresh"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_shaken_branches(masks, where, steps):
+    """The ascents' gradients are true ones, all passes have the same noise, and it goes on from the clean pass."""
+
+    def direction(loop: PlainLoop, _: list[Call]) -> Tensor:
+        layer = loop.model.get_submodule("3")
+        begin = layer.generator.get_state()
+        eps = torch.zeros_like(loop.w)
+        layer.true_gradient = where == "ascent"
+        for step in range(steps):
+            eps = eps + 0.3 / steps * unit(loop.gradient(loop.w + eps))
+            if step == 0:
+                after_one_pass = layer.generator.get_state()
+            if masks == "shared":
+                layer.generator.set_state(begin)
+        layer.true_gradient = False
+        gradient = loop.gradient(loop.w + eps)
+        if masks == "shared":
+            layer.generator.set_state(after_one_pass)
+        return gradient
+
+    regime = Regime(masks=masks, true_gradient=where, steps=steps)
+    assert_steps_follow(direction, load("sam")(rho=0.3), regime, net="shaken")
+
+
 SCHEDULES: dict[str, tuple[RhoSchedule, Callable[[int], float]]] = {
     "constant": (RhoSchedule(rho_schedule="constant", rho_end=0.2), lambda step: 1.0),
     "learning rate": (RhoSchedule(rho_schedule="lr", rho_end=0.2), lambda step: 0.2 + 0.8 * (1 - step / 12)),
@@ -541,6 +568,7 @@ TRANSCRIBED = {
         test_a_radius_that_grows_with_depth: ["regime.depth"],
         test_running_statistics_moved_by_both_passes: ["regime.statistics"],
         test_dropout_masks_of_the_two_passes: ["regime.masks"],
+        test_shaken_branches: ["regime.true_gradient"],
         test_a_scheduled_rho: ["schedule.rho_schedule", "schedule.rho_end", "schedule.rho_warmup"],
         test_factors_on_rho_by_hand: ["schedule.rho_start"],
     }.items()

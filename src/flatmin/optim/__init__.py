@@ -12,6 +12,7 @@ from .options import option
 from .regime import Regime
 from .registry import Method, configured, load, names
 from .rho_schedule import RhoSchedule, RhoScheduler
+from .shaken import true_gradient
 from .step import SharpnessAware
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "load",
     "names",
     "option",
+    "true_gradient",
 ]

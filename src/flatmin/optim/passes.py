@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from .gradient import Gradient
 from .norm_statistics import RunningStatistics
 from .parameters import Group, sparse_gradient
-from .replay import RandomState, random_devices, replayed
+from .replay import RandomState, generators_of, random_devices, replayed
 from .replicas import Replicas
+from .shaken import set_true, shaking_modules
 from .snapshot import Snapshot
 
 Part = slice | Tensor
@@ -59,6 +60,7 @@ class Passes:
         scaler: by which the closure scales its loss.
         micro_batch: images per call of the closure; None for all at once.
         shared_masks: whether the passes of a step draw the same random numbers.
+        true_ascent: whether passes whose gradient is to climb along compute the true gradient (`flatmin.optim.shaken`).
         replicas: the module's.
     """
 
@@ -71,10 +73,13 @@ class Passes:
         scaler: GradScaler | None,
         micro_batch: int | None,
         shared_masks: bool,
+        true_ascent: bool,
         replicas: Replicas,
     ) -> None:
         self.base, self.names, self.module = base, names, module
         self.scaler, self.micro_batch, self.shared_masks, self.replicas = scaler, micro_batch, shared_masks, replicas
+        self._own = generators_of(module)
+        self._shaking = shaking_modules(module) if true_ascent else []
         self._before = Snapshot()
         self._calls: list[_Call] = []
         self._call = 0
@@ -99,21 +104,23 @@ class Passes:
             del self._closure, self.statistics
             self._start = None
 
-    def clean(self, part: Part = WHOLE, share: float = 1.0, *, apart: bool = False) -> Gradient:
+    def clean(self, part: Part = WHOLE, share: float = 1.0, *, apart: bool = False, climbing: bool = False) -> Gradient:
         """The pass at w. It moves running statistics and draws random numbers that the next passes draw again.
 
         Args:
             part: on which samples.
             share: of all samples that the step has clean passes on.
             apart: whether a replica keeps its gradient to itself.
+            climbing: whether the gradient is that of an ascent.
         """
         if self.shared_masks:
-            self._start = RandomState(self._devices)
-        return self._gradient(part, share, apart)
+            self._start = RandomState(self._devices, self._own)
+        with self._climbing(climbing):
+            return self._gradient(part, share, apart)
 
-    def again(self, part: Part = WHOLE, *, still: bool = True, apart: bool = False) -> Gradient:
+    def again(self, part: Part = WHOLE, *, still: bool = True, apart: bool = False, climbing: bool = False) -> Gradient:
         """A pass at w + eps; running statistics stand ``still`` in it, or move as in any other."""
-        with self._same_masks(), self.statistics.still() if still else nullcontext():
+        with self._same_masks(), self.statistics.still() if still else nullcontext(), self._climbing(climbing):
             return self._gradient(part, None, apart)
 
     def losses(self, part: Part = WHOLE) -> Tensor:
@@ -128,7 +135,10 @@ class Passes:
         return self._with_l2(self._collected(nothing, None), apart=False)
 
     def _same_masks(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._start is None else replayed(self._start, self._devices)
+        return nullcontext() if self._start is None else replayed(self._start, self._devices, self._own)
+
+    def _climbing(self, climbing: bool) -> AbstractContextManager[None]:
+        return set_true(self._shaking) if climbing and self._shaking else nullcontext()
 
     def _gradient(self, part: Part, share: float | None, apart: bool) -> Gradient:
         """The mean gradient over a part; ``share`` is None where running statistics are not the concern."""

@@ -27,9 +27,12 @@ class Regime:
             its mean over layers is the rho that is set. 1: the same everywhere.
         statistics: which passes move norm layers' running statistics: the ``clean`` one, or ``both`` (what ASAM's
             published script does).
-        masks: whether dropout and stochastic depth draw the same masks in all passes of a step over the same images:
-            ``shared`` (SAM's official code gives both passes the same key), or ``fresh``. Passes over other images
-            (``fraction``, ESAM's second one) draw from the same numbers, which fall on other places.
+        masks: whether dropout, stochastic depth and shaken branches draw the same numbers in all passes of a step over
+            the same images: ``shared`` (SAM's official code gives both passes the same key), or ``fresh``. Passes
+            over other images (``fraction``, ESAM's second one) draw from the same numbers, which fall on other places.
+        true_gradient: where networks that shake their gradients (Shake-Shake, ShakeDrop) compute the true one instead:
+            in passes whose gradient is the ``ascent``'s (as SAM's official code), or ``never``. In a step without
+            ascent they shake it.
     """
 
     every: int = option(1, introduced=1, at_least=1)
@@ -41,6 +44,7 @@ class Regime:
     depth: float = option(1.0, introduced=1.0, above=0.0)
     statistics: Literal["clean", "both"] = option("clean", introduced="clean", choices=("clean", "both"))
     masks: Literal["shared", "fresh"] = option("shared", introduced="shared", choices=("shared", "fresh"))
+    true_gradient: Literal["ascent", "never"] = option("ascent", introduced="ascent", choices=("ascent", "never"))
 
     def __post_init__(self) -> None:
         """Check the options.

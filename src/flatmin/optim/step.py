@@ -148,6 +148,7 @@ class SharpnessAware(Wrapped):
             scaler=scaler,
             micro_batch=micro_batch,
             shared_masks=self.regime.masks == "shared",
+            true_ascent=self.regime.true_gradient == "ascent",
             replicas=self._replicas,
         )
         self._weights = Snapshot()
@@ -245,7 +246,7 @@ class SharpnessAware(Wrapped):
     def _sharp_gradient(self, part: slice, size: int | None, share: float = 1.0) -> tuple[Tensor, Gradient]:
         """The clean loss on a part of the batch, and the gradient there at w + eps with an eps of its own."""
         driving, local = self._driving(part, size), self._replicas.local
-        clean = self._passes.clean(driving, share, apart=local)
+        clean = self._passes.clean(driving, share, apart=local, climbing=True)
         loss = clean.loss
         self._measure_clean(clean)
         if clean.known_bad:
@@ -254,7 +255,7 @@ class SharpnessAware(Wrapped):
             at = clean
             for inner_step in range(self.regime.steps):
                 if inner_step:
-                    at = self._passes.again(driving, apart=local)
+                    at = self._passes.again(driving, apart=local, climbing=True)
                     self._measure(at)
                     if at.known_bad:
                         return loss, at
@@ -451,7 +452,9 @@ class SharpnessAware(Wrapped):
             optimizer.descend()
 
         Until `descend` or `retreat`, running statistics stand still. Dropout draws other masks in the second pass,
-        and a step that is skipped keeps what the first pass did to running statistics: `step` does more. With
+        networks that shake their gradients (`flatmin.optim.shaken`) do so in the first, unless that is computed in
+        `true_gradient`, and a step that is skipped keeps what the first pass did to running statistics: `step` does
+        more. With
         several `Regime.steps` call it as often, with a ``backward`` before each. With a scaler, call its ``update``
         after `descend`, and after `retreat` too.
 

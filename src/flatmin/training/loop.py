@@ -23,6 +23,7 @@ from flatmin.evaluation.predict import PREDICTION_BATCH, predict
 from flatmin.models.network import network
 from flatmin.optim.passes import WHOLE, Part
 from flatmin.optim.registry import configured
+from flatmin.optim.replay import generators_of
 from flatmin.optim.step import SharpnessAware
 from flatmin.randomness import derived_seed, torch_generator
 from flatmin.settings import RunSettings, TrainingSpec
@@ -96,6 +97,9 @@ class Trainer:
         self.rows: list[Row] = []
         self.best_weights: dict[str, Tensor] = self._weights()
         self.augmentation = torch_generator(settings.seed, "augmentation")
+        self.shake = generators_of(self.model)
+        for number, generator in enumerate(self.shake):
+            generator.manual_seed(derived_seed(settings.seed, "shake", number))
         torch.manual_seed(derived_seed(settings.seed, "dropout"))
 
     def _options(self) -> dict[str, Any]:
@@ -275,6 +279,7 @@ class Trainer:
             "rows": [dict(row) for row in self.rows],
             "best_weights": self.best_weights,
             "augmentation": self.augmentation.get_state(),
+            "shake": [generator.get_state() for generator in self.shake],
             "generator": torch.get_rng_state(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -289,6 +294,8 @@ class Trainer:
         self.rows = list(state["rows"])
         self.best_weights = state["best_weights"]
         self.augmentation.set_state(state["augmentation"].cpu())
+        for generator, kept in zip(self.shake, state["shake"], strict=True):
+            generator.set_state(kept.cpu())
         torch.set_rng_state(state["generator"].cpu())
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
