@@ -623,10 +623,10 @@ FLOORS: list[set[str]] = [
     {"data", "models", "optim"},
     {"evaluation"},
     {"training", "sharpness"},
-    {"vocabulary", "keys", "work"},
+    {"vocabulary", "keys", "work", "pretrained"},
     {"executor", "progress", "driver", "fanout"},
-    {"planning", "data_items", "selection", "presets", "housekeeping", "results"},
-    {"tracking", "collect", "frames", "garbage", "forecast", "data_view"},
+    {"planning", "data_items", "weight_items", "selection", "presets", "housekeeping", "results"},
+    {"tracking", "collect", "frames", "garbage", "forecast", "data_view", "model_view"},
     {"stages", "reporting", "show", "ui"},
     {"cli", "__main__"},
 ]

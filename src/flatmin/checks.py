@@ -45,6 +45,8 @@ def check_names(study: Study) -> Iterator[Problem]:
         hint = vocabulary.unknown_model(model.name)
         if hint is not None:
             yield Problem(f"models.{name}.name", f"unknown model {model.name!r}", hint)
+        elif model.pretrained is True and (advice := vocabulary.without_weights(model.name)):
+            yield Problem(f"models.{name}.pretrained", f"there are no published weights of {model.name!r}", advice)
     for name, method in params.methods.items():
         ascents = vocabulary.ascents
         yield from _unknown(f"methods.{name}.ascent", [method.ascent], ascents, "ascent", list_=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flatmin.catalogue import models
 from flatmin.codehash import ROOT, code_hash
-from flatmin.data.manifest import data_hash
+from flatmin.data.manifest import data_hash, read_manifest, weights_folder
 from flatmin.data.test_set import Corruptions
 from flatmin.data.test_sets.registry import load as load_test_set
 from flatmin.records import digest_of
@@ -23,22 +23,37 @@ SHARPNESS = "flatmin.sharpness.run"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is: the hashes of its settings, data and code, and the key over the three."""
+    """What a run is: the hashes of its settings, data and code, and the key over the three.
+
+    A run that starts from given weights has their hash too.
+    """
 
     data: str
     code: str
     key: str
+    weights: str | None = None
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """The hashes that a run's record repeats."""
+        weights = {} if self.weights is None else {"weights": self.weights}
+        return {"data": self.data, "code": self.code, **weights}
 
 
 def run_identity(settings: RunSettings, prepared: Path, dataset: str) -> RunIdentity:
     """Return the identity of a run on prepared data.
 
     Raises:
-        DataError: its data is not prepared.
+        DataError: its data, or the weights that it starts from, are not prepared.
     """
     data = data_hash(prepared, dataset, settings.dataset.source_name, settings.seed)
     code = run_code(settings)
-    return RunIdentity(data, code, digest_of({"settings": plain(settings), "data": data, "code": code}))
+    known = {"settings": plain(settings), "data": data, "code": code}
+    if not settings.model.pretrained:
+        return RunIdentity(data, code, digest_of(known))
+    folder = weights_folder(prepared, settings.model.weights_name)
+    weights = read_manifest(folder, "weights")["content_hash"]
+    return RunIdentity(data, code, digest_of({**known, "weights": weights}), weights)
 
 
 def run_code(settings: RunSettings) -> str:

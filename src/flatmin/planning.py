@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from flatmin.data.manifest import read_manifest
+from flatmin.data.manifest import WEIGHTS, read_manifest, weights_folder
 from flatmin.data.test_set import TestSet
 from flatmin.data.test_sets.registry import OWN
 from flatmin.data.test_sets.registry import load as load_test_set
@@ -87,12 +87,21 @@ def train_items(runs: Iterable[KeyedRun], workspace: Workspace, *, published: bo
                 "settings": run.plan.settings.model_dump(mode="json"),
                 "dataset": run.plan.dataset,
                 "prepared": str(workspace.prepared.absolute()),
-                "identity": {"data": run.identity.data, "code": run.identity.code},
+                "weights": _start(run, workspace),
+                "identity": run.identity.recorded,
             },
             outputs=_run_outputs(run, workspace) if published else {},
         )
         for run in runs
     ]
+
+
+def _start(run: KeyedRun, workspace: Workspace) -> str | None:
+    """Return the file of the weights that a run starts from, or None where it draws them."""
+    model = run.plan.settings.model
+    return (
+        str((weights_folder(workspace.prepared, model.weights_name) / WEIGHTS).absolute()) if model.pretrained else None
+    )
 
 
 def _run_outputs(run: KeyedRun, workspace: Workspace) -> dict[str, Path]:

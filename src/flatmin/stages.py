@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flatmin import data_items, selection
+from flatmin import data_items, selection, weight_items
 from flatmin.collect import planned_view
 from flatmin.driver import driver_lock
 from flatmin.executor import Executor
@@ -37,19 +37,21 @@ class Stages:
     workspace: Workspace
 
     def download(self) -> None:
-        """Bring the verified files of every source that the study needs."""
-        items = data_items.download_items(self.study, self.workspace)
+        """Bring the verified files of every source that the study needs, and weights that runs start from."""
+        files = data_items.download_items(self.study, self.workspace)
+        items = [*files, *weight_items.hub_items(self.study, self.workspace)]
         self._stage("download", items, [self.workspace.raw])
 
     def prepare(self) -> None:
-        """Write the images of every source, the draws of every dataset, and the further test sets."""
+        """Write the images of every source, the draws of every dataset, further test sets, weights to start from."""
         images = data_items.images_items(self.study, self.workspace)
         with driver_lock(self.workspace.state, "prepare"):
             self._run("prepare images", images)
             draws = data_items.draw_items(self.study, self.workspace)
             tests = data_items.test_set_items(self.study, self.workspace)
-            what = "prepare draws and test sets" if tests else "prepare draws"
-            self._run(what, [*images, *draws, *tests], [self.workspace.prepared])
+            weights = weight_items.weights_items(self.study, self.workspace)
+            what = ["draws", *(["test sets"] if tests else []), *(["weights"] if weights else [])]
+            self._run(f"prepare {' and '.join(what)}", [*images, *draws, *tests, *weights], [self.workspace.prepared])
 
     def select(self, table: str) -> None:
         """Choose the table's selected values on validation data and write them, with all trials."""

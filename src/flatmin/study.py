@@ -63,6 +63,7 @@ class Vocabulary:
         test_set_source: returns the source whose runs a test set is for, empty for any.
         ascents: the options of every ascent.
         unknown_model: returns None for a model that can be built, else the nearest names in a sentence.
+        without_weights: returns None for a model whose weights timm publishes, else what to do in a sentence.
     """
 
     sources: Sequence[str]
@@ -71,6 +72,7 @@ class Vocabulary:
     test_set_source: Callable[[str], str]
     ascents: Mapping[str, Mapping[str, Option]]
     unknown_model: Callable[[str], str | None]
+    without_weights: Callable[[str], str | None]
 
 
 @dataclass(frozen=True)

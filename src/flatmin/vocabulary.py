@@ -19,6 +19,7 @@ def vocabulary() -> Vocabulary:
         test_set_source=lambda name: "" if name == test_sets.OWN else test_sets.load(name).source,
         ascents=catalogue.ascents(),
         unknown_model=unknown_model,
+        without_weights=without_weights,
     )
 
 
@@ -34,3 +35,17 @@ def unknown_model(name: str) -> str | None:
     if timm.is_model(name.split(".")[0]):
         return None
     return nearest(name, {*catalogue.models(), *timm.list_models()})
+
+
+def without_weights(name: str) -> str | None:
+    """Return None for a model whose weights timm publishes, else what its user can do."""
+    file = "give the path of a file: `pretrained: data/own/weights.safetensors`"
+    if name in catalogue.models():
+        return f"nobody publishes weights under this name: {file}"
+    import timm
+
+    architecture = timm.models.split_model_name_tag(name)[0]
+    published = timm.list_pretrained(architecture)
+    if name in published or (name == architecture and published):
+        return None
+    return f"{nearest(name, published)}, or {file}" if published else file

@@ -49,6 +49,8 @@ KINDS = {
     "draw": Kind("flatmin.data.work:draw", "manifest.json", light=True),
     "test_set": Kind("flatmin.data.work:test_set", "manifest.json", light=True),
     "corruption": Kind("flatmin.data.work:test_set", "manifest.json"),
+    "hub_weights": Kind("flatmin.pretrained:fetch", "download.json", light=True),
+    "weights": Kind("flatmin.pretrained:write", "manifest.json", light=True),
     "train": Kind("flatmin.training.run:train", "record.json", aside=("timings.json",)),
     "evaluate": Kind("flatmin.evaluation.run:evaluate", "evaluation.json"),
     "shift": Kind("flatmin.evaluation.shift:evaluate", "evaluation.json"),

@@ -1,6 +1,4 @@
-"""Building by name: sizes, arguments, errors, and stems of ImageNet models at 32x32."""
-
-import re
+"""Building by name: sizes, arguments, errors."""
 
 import pytest
 import timm
@@ -65,70 +63,3 @@ def test_arguments_that_do_not_fit_are_named(name: str, args: dict[str, object],
 def test_errors_inside_a_model_are_not_taken_for_unknown_arguments() -> None:
     with pytest.raises(TypeError):
         build("mlp", args={"hidden": 3}, **CIFAR)
-
-
-def test_pretrained_weights_of_our_own_models_do_not_exist() -> None:
-    with pytest.raises(ValueError, match="cifar_cnn has no pretrained weights"):
-        build("cifar_cnn", pretrained=True, **CIFAR)
-
-
-def test_resnet18_loses_its_pooling_and_changes_its_first_convolution_only() -> None:
-    native, small = seeded("resnet18"), seeded("resnet18", stem="cifar")
-    images = torch.randn(1, 3, 32, 32)
-    assert native.forward_features(images).shape == (1, 512, 1, 1)
-    assert small.forward_features(images).shape == (1, 512, 4, 4)
-    assert not [layer for layer in small.modules() if isinstance(layer, nn.MaxPool2d)]
-    assert changed_entries(native, small) == {"conv1.weight"}
-    assert small.conv1.weight.shape == (64, 3, 3, 3)
-    assert small.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
-    assert sum(p.numel() for p in small.parameters()) == 11_173_962  # the usual "ResNet-18 for CIFAR-10"
-    assert stem_changes(small) == (
-        "conv1: 7x7 convolution with stride 2 became 3x3 convolution with stride 1, newly drawn",
-        "maxpool: MaxPool2d removed",
-    )
-    assert not changed_entries(small, seeded("resnet18", stem="cifar"))
-
-
-@pytest.mark.parametrize(
-    ("name", "final_size", "changed"),
-    [
-        ("resnet18d", 4, set()),
-        ("test_resnet", 4, set()),
-        ("resnetv2_18", 4, {"stem.conv.weight"}),
-        ("densenet121", 4, {"features.conv0.weight"}),
-        ("convnext_atto", 4, {"stem.0.weight"}),
-        ("convnext_atto_ols", 4, set()),
-        ("mobilenetv3_small_050", 2, set()),
-        ("test_efficientnet", 2, set()),
-        ("ghostnet_050", 2, set()),
-        ("regnetx_002", 2, set()),
-    ],
-)
-def test_stems_of_other_families(name: str, final_size: int, changed: set[str]) -> None:
-    native, small = seeded(name), seeded(name, stem="cifar")
-    assert changed_entries(native, small) == changed
-    with torch.inference_mode():
-        features = small.forward_features(torch.randn(1, 3, 32, 32))
-    assert features.shape[-2:] == (final_size, final_size)
-    assert stem_changes(small)
-    for sentence in stem_changes(small):
-        assert re.fullmatch(r"[\w.]+: .*(stride 1, (newly drawn|weights kept)|removed)", sentence)
-
-
-def test_a_replaced_pooling_goes_with_its_weights() -> None:
-    native, small = (
-        seeded("resnet18", args={"replace_stem_pool": True}),
-        seeded("resnet18", args={"replace_stem_pool": True}, stem="cifar"),
-    )
-    assert all(key.startswith(("conv1.", "maxpool.")) for key in changed_entries(native, small))
-
-
-@pytest.mark.parametrize("name", ["vgg11", "cifar_resnet8", "test_vit"])
-def test_unknown_stems_are_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=r"no small-image stem.*ConvNeXt, .*ResNet"):
-        build(name, stem="cifar", **CIFAR)
-
-
-def test_unknown_kind_of_stem() -> None:
-    with pytest.raises(ValueError, match="unknown stem 'small': use one of native, cifar"):
-        build("resnet18", stem="small", **CIFAR)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 IMAGES = "_images"
 TESTS = "_tests"
+STARTS = "_weights"
+WEIGHTS = "weights.safetensors"
 VERSION = 1
 
 _PREPARE = "Run: dvc repro prepare"
@@ -36,6 +38,11 @@ def images_folder(root: Path, source: str) -> Path:
 def test_set_folder(root: Path, name: str, source: str) -> Path:
     """Return where a further test set is kept under ``root``; ``source`` is what it is made from, or empty."""
     return root / TESTS / (f"{name}-{source}" if source else name)
+
+
+def weights_folder(root: Path, name: str) -> Path:
+    """Return where weights that runs start from are kept under ``root``."""
+    return root / STARTS / name
 
 
 def draw_folder(root: Path, dataset: str, seed: int) -> Path:
@@ -71,7 +78,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
-    """Read the manifest in ``folder``, which must be of this ``kind`` (``images``, ``draw`` or ``test_set``).
+    """Read the manifest in ``folder``, which must be of this ``kind``: images, draw, test_set or weights.
 
     Raises:
         DataError: It is missing, unreadable, or another kind of manifest.

@@ -88,9 +88,13 @@ def create(
             f"{name} has no pretrained weights of its own: give a file of yours, "
             "pretrained_cfg_overlay={'file': 'weights.safetensors'}, or build it with pretrained=False and train it"
         )
-    model: nn.Module = build_model_with_cfg(
-        model_class, name, pretrained, pretrained_filter_fn=_filter(renamed), **kwargs
-    )
+    if pretrained:
+        overlay = kwargs.get("pretrained_cfg_overlay") or {}
+        # what timm takes for a change of classes makes it forgive missing layers
+        classes = {"num_classes": kwargs.get("num_classes", 10)}
+        kwargs = {**kwargs, "pretrained_cfg_overlay": {**overlay, **classes}}
+    fitted = functools.partial(_fitted, renamed=renamed)
+    model: nn.Module = build_model_with_cfg(model_class, name, pretrained, pretrained_filter_fn=fitted, **kwargs)
     return model
 
 
@@ -99,5 +103,15 @@ def _has_source(kwargs: dict[str, Any]) -> bool:
     return any(cfg.get(source) for cfg in cfgs if isinstance(cfg, dict) for source in _SOURCES)
 
 
-def _filter(renamed: Callable[[Weights], Weights] | None) -> Callable[[Weights, nn.Module], Weights] | None:
-    return None if renamed is None else lambda weights, _: renamed(weights)
+def _fitted(weights: Weights, model: nn.Module, renamed: Callable[[Weights], Weights] | None) -> Weights:
+    """Give layers our names; a classifier that is none, or one for another number of classes, is the one just drawn."""
+    own = model.state_dict()
+    cfg: dict[str, Any] = model.default_cfg  # type: ignore[assignment]
+    head = {name: own.get(name) for name in (f"{cfg['classifier']}.weight", f"{cfg['classifier']}.bias")}
+    weights = weights if renamed is None else renamed(weights)
+    fitting = {name: value for name, value in weights.items() if name not in head or _same_shape(value, head[name])}
+    return {**{name: value for name, value in head.items() if value is not None}, **fitting}
+
+
+def _same_shape(first: Tensor, second: Tensor | None) -> bool:
+    return second is not None and first.shape == second.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,16 +18,29 @@ from flatmin.settings.declaring import (
     Seed,
     Settings,
     number,
+    outside_keys,
     setting,
 )
 
 
 class ModelSpec(Settings):
-    """A model that ``timm.create_model`` accepts, with its arguments; ``stem: cifar`` adapts it to small images."""
+    """A model that ``timm.create_model`` accepts, with its arguments; ``stem: cifar`` adapts it to small images.
+
+    ``pretrained``: ``true`` to start from the weights that timm publishes under this name, or the path of a file to
+    start from these. The classifier is drawn anew where it is one for another number of classes. The place of a file
+    enters no key: the weights in it do.
+    """
 
     name: str
     stem: Literal["native", "cifar"] = setting("native", introduced="native")
     args: dict[str, Any] = setting({}, introduced={})
+    pretrained: bool | Annotated[str, Field(min_length=1)] = outside_keys(False)
+
+    @property
+    def weights_name(self) -> str:
+        """A name for the weights that runs start from: the model's, and a digest of where they come from."""
+        digest = hashlib.sha256(f"{self.name}\x1f{self.pretrained}".encode()).hexdigest()[:8]
+        return f"weights-{self.name.replace('.', '-')}-{digest}"
 
 
 class Augmentation(Settings):
@@ -147,8 +161,10 @@ class RunSettings(Settings):
     seed: Seed
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings as a record holds them: without the place of a user's own images, which may move."""
+        """Return the settings as a record holds them: without the places of a user's own files, which may move."""
         content = self.model_dump(mode="json")
         if isinstance(self.dataset.source, OwnImages):
             content["dataset"]["source"]["path"] = "own images"
+        if isinstance(self.model.pretrained, str):
+            content["model"]["pretrained"] = "own weights"
         return content

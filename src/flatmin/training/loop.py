@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,16 +79,19 @@ class Trainer:
         settings: the run's resolved settings.
         data: its images and labels, on ``device``.
         device: where to compute.
+        weights: a file of weights to start from; without one they are drawn.
     """
 
-    def __init__(self, settings: RunSettings, data: LoadedData, device: torch.device) -> None:
+    def __init__(
+        self, settings: RunSettings, data: LoadedData, device: torch.device, weights: Path | None = None
+    ) -> None:
         self.settings, self.data, self.device = settings, data, device
         self.spec: TrainingSpec = settings.training
         self.memory_format = MEMORY_FORMATS[self.spec.memory_format]
         self.precision = PRECISIONS[self.spec.precision]
         self.method = configured(settings.method.ascent, **self._options())
         self.scaler = torch.amp.GradScaler(device.type) if self.spec.precision == "fp16" else None
-        self.model = self._initial_model()
+        self.model = self._initial_model(weights)
         self.optimizer = self._optimizer()
         self.steps_per_epoch = math.ceil(len(data.train) / self.spec.batch_size)
         assert not isinstance(self.spec.lr, str)
@@ -106,9 +110,10 @@ class Trainer:
         method = self.settings.method
         return method.options if method.ascent == "none" else {"rho": method.rho, **method.options}
 
-    def _initial_model(self) -> nn.Module:
+    def _initial_model(self, weights: Path | None) -> nn.Module:
         torch.manual_seed(derived_seed(self.settings.seed, "init"))
-        model = network(self.settings.model, classes=len(self.data.classes), images=self.data.train.pool)
+        images, classes = self.data.train.pool, len(self.data.classes)
+        model = network(self.settings.model, classes=classes, images=images, weights=weights)
         return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _optimizer(self) -> SharpnessAware:

@@ -29,8 +29,8 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     """Train one run; write ``history.csv``, ``model.safetensors`` (last epoch), ``best.safetensors`` (early stopping).
 
     Args:
-        task: ``settings`` of the run, ``dataset`` (its name), ``prepared`` (folder of prepared data), ``identity``
-            (the hashes that the record repeats).
+        task: ``settings`` of the run, ``dataset`` (its name), ``prepared`` (folder of prepared data), ``weights`` (the
+            file to start from, or None), ``identity`` (the hashes that the record repeats).
         workplace: where to write, and on which device to compute.
 
     Returns:
@@ -39,7 +39,7 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     settings = RunSettings.model_validate(task["settings"])
     device = prepared_device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source_name, settings.seed, device)
-    trainer = Trainer(settings, data, device)
+    trainer = Trainer(settings, data, device, weights=Path(task["weights"]) if task.get("weights") else None)
     clock = _Clock(trainer, workplace)
     clock.resume()
     trainer.train(clock.after_step, clock.after_epoch)
