@@ -85,6 +85,15 @@ def test_a_model_registered_twice_is_refused(tmp_path: Path) -> None:
         catalogue.models(tmp_path)
 
 
+def test_synonyms_belong_to_the_function_that_they_decorate(tmp_path: Path) -> None:
+    (tmp_path / "family.py").write_text(
+        "@register_model\n@synonym('plain')\n@synonym('other')\ndef cifar_plain(pretrained=False):\n    ...\n"
+        "@register_model\ndef cifar_alone(pretrained=False):\n    ...\n"
+    )
+    assert catalogue.synonyms(tmp_path) == {"cifar_plain": ("plain", "other"), "cifar_alone": ()}
+    assert [*catalogue.models(tmp_path)] == ["cifar_plain", "plain", "other", "cifar_alone"]
+
+
 def test_families_do_not_import_each_other() -> None:
     files = set(catalogue.models().values())
     for path in files:

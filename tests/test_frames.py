@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from flatmin import catalogue
 from flatmin.data.manifest import images_folder, write_manifest
-from flatmin.frames import augmentation_word, count_parameters, histories, table_infos
+from flatmin.frames import architecture, augmentation_word, count_parameters, histories, table_infos
 from flatmin.keys import RunIdentity
 from flatmin.planning import KeyedRun, read_choices
 from flatmin.reading import load
 from flatmin.results.claim_spec import load_claims
 from flatmin.results.inputs import TableInfo
 from flatmin.results.matching import admits
-from flatmin.settings import TrainingSpec
+from flatmin.settings import ModelSpec, TrainingSpec
 from flatmin.study import Study
 from flatmin.training.history import COLUMNS, to_csv
 from flatmin.vocabulary import vocabulary
@@ -172,3 +174,26 @@ def repository() -> Path:
 def test_only_the_papers_augmentation_has_the_papers_word(augmentation: dict[str, object], word: str) -> None:
     training = TrainingSpec.model_validate({"augmentation": augmentation})
     assert augmentation_word(training) == word
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ({"name": "wrn28_10"}, "cifar_wrn28_10"),
+        ({"name": "cifar_wrn28_10"}, "cifar_wrn28_10"),
+        ({"name": "resnet18", "stem": "cifar"}, "resnet18 with stem for small images"),
+        ({"name": "wrn28_10", "args": {"width": 2, "norm": "none"}}, "cifar_wrn28_10 with norm=none, width=2"),
+        ({"name": "resnet18", "pretrained": True}, "resnet18 with pretrained"),
+    ],
+)
+def test_a_network_that_is_built_otherwise_is_another_one(spec: dict[str, Any], word: str) -> None:
+    """Else a claim about WRN-28-10 would be decided by one of a fifth of its width."""
+    assert architecture(ModelSpec.model_validate(spec)) == word
+
+
+def test_claims_are_about_networks_that_can_be_built(repository: Path) -> None:
+    claims = load_claims(repository / "experiments" / "claims.yaml")
+    admitted = {name for claim in claims for name in claim.admissible.models or ()}
+    published = {name for claim in claims if claim.setting for name in claim.setting.model_names}
+    assert {"cifar_wrn28_10", "cifar_pyramidnet272_a200_sd", "cifar_shake_shake26_2x96d"} <= admitted
+    assert admitted | published <= {*catalogue.models()}

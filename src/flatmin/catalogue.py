@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +118,30 @@ def models(folder: Path = MODELS) -> Mapping[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.py")):
-        for name in _registered(path):
+        for name in chain.from_iterable(_registered(path)):
             if name in found:
                 raise ValueError(f"the model {name!r} is registered twice: in {found[name]} and in {path}")
             found[name] = path
     return found
 
 
-def _registered(path: Path) -> Iterator[str]:
-    """Yield the names that a file registers: of functions with ``@register_model``, and their synonyms."""
+@cache
+def synonyms(folder: Path = MODELS) -> Mapping[str, tuple[str, ...]]:
+    """Return the further names of each model of ours, by its first: that of the function that builds it."""
+    return {first: tuple(others) for path in sorted(folder.glob("*.py")) for first, *others in _registered(path)}
+
+
+def first_name(name: str) -> str:
+    """Return the first name of a model of ours that has several, and any other name as it is."""
+    return next((first for first, others in synonyms().items() if name in others), name)
+
+
+def _registered(path: Path) -> Iterator[list[str]]:
+    """Yield the names of each model that a file registers: of a function with ``@register_model``, then synonyms."""
     for node in _parse(path).body:
         if isinstance(node, ast.FunctionDef) and any(_name(d) == "register_model" for d in node.decorator_list):
-            yield node.name
-            for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and _name(decorator.func) == "synonym":
-                    yield ast.literal_eval(decorator.args[0])
+            calls = [d for d in node.decorator_list if isinstance(d, ast.Call) and _name(d.func) == "synonym"]
+            yield [node.name, *(ast.literal_eval(call.args[0]) for call in calls)]
 
 
 def _name(function: ast.expr) -> str | None:

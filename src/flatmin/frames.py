@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
+from flatmin.catalogue import first_name
 from flatmin.collect import evaluations, read_history
 from flatmin.data.corruptions.registry import MAIN
 from flatmin.data.errors import DataError
@@ -25,7 +26,7 @@ from flatmin.results.inputs import MEASURED, MethodInfo, RowInfo, RowKey, TableI
 from flatmin.results.shift import COLUMNS
 from flatmin.results.shift import MEASURED as MEASURED_BEYOND
 from flatmin.selection import on_edge
-from flatmin.settings import SELECTED, DatasetSpec, HumanNoise, TrainingSpec
+from flatmin.settings import SELECTED, DatasetSpec, HumanNoise, ModelSpec, TrainingSpec
 from flatmin.study import Study
 from flatmin.workspace import Workspace
 
@@ -176,7 +177,7 @@ def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], w
     training = study.training(table, study.table(table).baseline[0])
     return RowInfo(
         source=dataset.source_name,
-        model=model.name,
+        model=architecture(model),
         epochs=training.epochs,
         noise_kind=dataset.noise.kind if dataset.noise else "none",
         noise_rate=_noise_rate(dataset),
@@ -192,6 +193,14 @@ def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], w
         draw_fixed=dataset.draw_seed is not None,
         parameters=_parameters(table, row, runs, workspace),
     )
+
+
+def architecture(model: ModelSpec) -> str:
+    """Return what a model is, in a word where its name says all: two networks have one word if they are the same."""
+    changes = [f"{name}={value}" for name, value in sorted(model.args.items())]
+    changes += ["stem for small images"] if model.stem == "cifar" else []
+    changes += ["pretrained"] if model.pretrained else []
+    return " with ".join([first_name(model.name), *([", ".join(changes)] if changes else [])])
 
 
 def _noise_rate(dataset: DatasetSpec) -> float:

@@ -31,6 +31,8 @@ def test_image_size_reaches_the_models_that_need_it() -> None:
 def test_image_size_is_kept_from_the_models_that_take_none() -> None:
     assert build("cifar_resnet8", num_classes=5, in_chans=1, img_size=8)(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
     assert build("test_resnet", **CIFAR)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    with torch.device("meta"):  # says so in words of its own
+        assert build("hrnet_w18_small", **CIFAR).num_classes == 10
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet8", "test_resnet", "test_convnext"])

@@ -127,7 +127,8 @@ def _create(name: str, kwargs: dict[str, Any], img_size_is_optional: bool) -> nn
 
 
 def _refused_argument(error: TypeError) -> str | None:
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    # Python's words, and those of timm where a model checks for itself
+    match = re.search(r"unexpected keyword argument(?:\(s\): \[)? ?'(\w+)'", str(error))
     return match.group(1) if match else None
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flatmin.catalogue import first_name
 from flatmin.errors import FlatminError, nearest
 from flatmin.problems import problem_of
 from flatmin.reading import read_yaml
@@ -16,6 +17,9 @@ from flatmin.results.statistics import SpreadKind, published_standard_error
 
 MOST_PRIMARY = 6
 """Primary claims share one family-wise error rate, which more of them would only thin out."""
+
+ModelName = Annotated[str, AfterValidator(first_name)]
+"""A registered model by any of its names."""
 
 FRACTIONS = ("accuracy", "error", "memorised")
 """Metrics with such an ending are fractions, compared in percentage points."""
@@ -118,7 +122,7 @@ class Setting(Strict):
     noise_definition: str | None = None
     train_size: int | None = None
     model: str | None = None
-    model_names: tuple[str, ...] = ()
+    model_names: tuple[ModelName, ...] = ()
     epochs: int | None = None
     baseline_epochs: int | None = None
     batch_size: int | None = None
@@ -141,7 +145,7 @@ class Admissible(Strict):
     """Which rows may speak to a claim at all; an absent property admits every row."""
 
     sources: tuple[str, ...] | None = None
-    models: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
     augmentations: tuple[str, ...] | None = None
     noise_kinds: tuple[str, ...] | None = None
     noise_rate: tuple[float, float] | None = None
