@@ -75,6 +75,20 @@ def test_methods_start_from_the_same_weights(prepared: Path, method: dict[str, A
     assert equal(weights(trainer(settings(SGD), prepared)), weights(trainer(settings(method), prepared)))
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_shaken_branches_draw_the_same_noise_for_all_methods(prepared: Path, steps: int) -> None:
+    """After a run of SAM, with two or three passes a step, their generator stands where it stands after SGD's."""
+    model = {"name": "shake_shake26_2x32d", "args": {"depth": 8, "width": 4}}
+    sgd, sam, other = (
+        train_in_memory(settings(method, model, seed=seed), prepared)
+        for method, seed in ((SGD, 0), ({**SAM, "options": {"steps": steps}}, 0), (SGD, 1))
+    )
+    (one,), (two,), (three,) = (running.shake for running in (sgd, sam, other))
+    assert torch.equal(one.get_state(), two.get_state())
+    assert not torch.equal(one.get_state(), three.get_state())
+    assert not equal(weights(sgd), weights(sam))
+
+
 @pytest.mark.parametrize("model", [MLP, DROPOUT], ids=["mlp", "dropout"])
 @pytest.mark.parametrize("method", [SAM, ASAM], ids=["sam", "asam"])
 @pytest.mark.parametrize("augmentation", [FLIP_AND_CROP, ALL_AUGMENTATION], ids=["flip and crop", "all"])

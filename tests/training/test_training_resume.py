@@ -45,6 +45,11 @@ RUNS: dict[str, RunSettings] = {
     "all augmentation": settings(SAM, augmentation=ALL_AUGMENTATION, label_smoothing=0.1),
     "batch norm": settings(SAM, CNN),
     "dropout": settings(SAM, {"name": "mlp", "args": {"hidden": [16], "drop_rate": 0.5}}),
+    "shaken branches": settings(SAM, {"name": "shake_shake26_2x32d", "args": {"depth": 8, "width": 4}}),
+    "shaken branches, fresh": settings(
+        {**SAM, "options": {"masks": "fresh", "true_gradient": "never"}},
+        {"name": "pyramidnet110_a270_sd", "args": {"depth": 8, "alpha": 6}},
+    ),
     "bf16, channels last": settings(SAM, CNN, precision="bf16", memory_format="channels_last"),
     "clipping, warm-up": settings(SAM, clip_norm=0.5, warmup_epochs=1.5, label_smoothing=0.1),
     **{name: settings(method) for name, method in OTHERS.items()},
