@@ -12,7 +12,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 
 from flatmin.models.classifier import linear_head
-from flatmin.models.registration import create, small_image_cfgs
+from flatmin.models.registration import create, small_image_cfgs, synonym
 
 
 class MLP(nn.Module):
@@ -83,10 +83,11 @@ def _hidden_layer(in_features: int, out_features: int) -> nn.Sequential:
     return nn.Sequential(linear, nn.ReLU(inplace=True))
 
 
-default_cfgs = small_image_cfgs("mlp", first_conv=None, fixed_input_size=True)
+default_cfgs = small_image_cfgs("cifar_mlp", first_conv=None, fixed_input_size=True)
 
 
 @register_model
-def mlp(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+@synonym("mlp")
+def cifar_mlp(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Fully connected ReLU network; two hidden layers of 128 units by default."""
-    return create(MLP, "mlp", pretrained, kwargs)
+    return create(MLP, "cifar_mlp", pretrained, kwargs)
