@@ -1,4 +1,4 @@
-"""The command line: one command per stage, plus plan, use, show, ui and gc."""
+"""The command line: one command per stage, plus plan, use, data, models, show, ui and gc."""
 
 from __future__ import annotations
 
@@ -179,6 +179,40 @@ def data_check() -> None:
 
     workspace = Workspace()
     print_check(load_study(workspace), workspace)
+
+
+@cli.command()
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.option("--all-of-timm", is_flag=True, help="Match patterns against all models that timm knows, too.")
+@click.option("--no-speed", is_flag=True, help="Measure nothing, which takes a few seconds in place of two minutes.")
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Classes of the images.")
+@click.option("--size", type=click.IntRange(min=1), default=32, show_default=True, help="Height and width of an image.")
+@click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="3 for colour, 1 for grey.")
+def models(
+    patterns: tuple[str, ...], all_of_timm: bool, no_speed: bool, classes: int, size: int, channels: int
+) -> None:
+    """List models: their size, their cost, and how fast they train on this machine; or show one.
+
+    Without PATTERN, the papers' networks for small images, which timm creates once flatmin.models is imported. PATTERN
+    is a name of theirs or has * and ? in it; a name that only timm knows works too, as it does in params.yaml. One
+    exact name shows that model: its paper, its arguments with their values, and what to write into params.yaml.
+
+    "multiply-adds" are those of one image's forward pass; one is 2 FLOPs. "images/s" is measured: forward, backward and
+    a step of SGD in float32, on one thread as in the workers of a study, or on the GPU that they would use.
+
+    \b
+    Examples:
+        flatmin models
+        flatmin models --no-speed
+        flatmin models 'cifar_resnet*' 'wrn*' --classes 100
+        flatmin models cifar_resnet20
+        flatmin models resnet18 --size 64
+        flatmin models 'vit_tiny*' --all-of-timm --size 224 --no-speed
+    """
+    from flatmin.model_view import print_models
+    from flatmin.models.measured import Images
+
+    print_models(patterns, Images(classes, size, channels), all_of_timm=all_of_timm, speed=not no_speed)
 
 
 def _table_command(name: str, help_: str) -> Callable[..., None]:

@@ -267,8 +267,8 @@ def parameters(settings: RunSettings, workspace: Workspace) -> int:
     import torch
 
     from flatmin.models.network import network
+    from flatmin.models.size import parameter_count
 
     info = described(settings, workspace)
     with torch.device("meta"):
-        model = network(settings.model, classes=info.classes, images=torch.empty(1, *info.shape))
-    return sum(parameter.numel() for parameter in model.parameters())
+        return parameter_count(network(settings.model, classes=info.classes, images=torch.empty(1, *info.shape)))
