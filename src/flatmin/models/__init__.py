@@ -5,6 +5,38 @@ adding one file with a ``@register_model`` function, and one import below. Famil
 run is identified by the code that its own model's file imports.
 """
 
-from flatmin.models import cifar_cnn, cifar_resnet, mlp, wide_resnet
+from flatmin.models import (
+    cifar_cnn,
+    cifar_resnet,
+    convnext,
+    densenet,
+    mixer,
+    mlp,
+    mobilenetv3,
+    preact_resnet,
+    pyramidnet,
+    resnext,
+    shake_shake,
+    small_stem_resnet,
+    vgg,
+    vit,
+    wide_resnet,
+)
 
-__all__ = ["cifar_cnn", "cifar_resnet", "mlp", "wide_resnet"]
+__all__ = [
+    "cifar_cnn",
+    "cifar_resnet",
+    "convnext",
+    "densenet",
+    "mixer",
+    "mlp",
+    "mobilenetv3",
+    "preact_resnet",
+    "pyramidnet",
+    "resnext",
+    "shake_shake",
+    "small_stem_resnet",
+    "vgg",
+    "vit",
+    "wide_resnet",
+]

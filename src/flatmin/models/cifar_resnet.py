@@ -20,7 +20,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatmin.models.classifier import ConvClassifier, conv3x3, he_init
+from flatmin.models.classifier import ConvClassifier, check_choice, conv3x3, he_init
 from flatmin.models.registration import Weights, create, small_image_cfgs
 
 STAGE_CHANNELS = (16, 32, 64)
@@ -103,8 +103,7 @@ class CifarResNet(ConvClassifier):
         super().__init__()
         if blocks_per_stage < 1:
             raise ValueError(f"a ResNet needs at least one block per stage, got blocks_per_stage={blocks_per_stage}")
-        if shortcut not in _SHORTCUTS:
-            raise ValueError(f"shortcut is one of {', '.join(_SHORTCUTS)}, not {shortcut!r}")
+        check_choice("shortcut", shortcut, tuple(_SHORTCUTS))
         first, second, third = STAGE_CHANNELS
         self.in_chans = in_chans
         self.conv1 = conv3x3(in_chans, first)

@@ -3,6 +3,10 @@
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
+HEAD_INITS = ("torch", "classes")
+"""How a classifier's weights are drawn: as torch does, or from U(-1 / sqrt(classes), 1 / sqrt(classes)) as SAM's code
+and AutoAugment's, at 64 features and 10 classes 2.5 times as wide."""
+
 
 class ConvClassifier(nn.Module):
     """A convolutional network that ends in global pooling, dropout and one linear layer.
@@ -20,8 +24,11 @@ class ConvClassifier(nn.Module):
     in_chans: int
     num_features: int
     head_hidden_size: int
+    head_init: str
 
-    def add_head(self, num_features: int, num_classes: int, global_pool: str, drop_rate: float) -> None:
+    def add_head(
+        self, num_features: int, num_classes: int, global_pool: str, drop_rate: float, head_init: str = "torch"
+    ) -> None:
         """Append global pooling, dropout and the linear classifier.
 
         Args:
@@ -29,8 +36,13 @@ class ConvClassifier(nn.Module):
             num_classes: number of logits, 0 for none.
             global_pool: ``avg``, ``max``, ``avgmax``, ``catavgmax``, or ``""`` for the feature map as it is.
             drop_rate: probability with which dropout zeroes a pooled feature.
+            head_init: how the linear layer's weights are drawn, one of `HEAD_INITS`.
+
+        Raises:
+            ValueError: there is no such ``head_init``.
         """
-        self.num_features = num_features
+        check_choice("head_init", head_init, HEAD_INITS)
+        self.num_features, self.head_init = num_features, head_init
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
 
@@ -41,6 +53,9 @@ class ConvClassifier(nn.Module):
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
         self.fc = linear_head(self.head_hidden_size, num_classes)
+        if self.head_init == "classes" and isinstance(self.fc, nn.Linear):
+            bound = num_classes**-0.5
+            nn.init.uniform_(self.fc.weight, -bound, bound)
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
@@ -67,6 +82,16 @@ def linear_head(in_features: int, num_classes: int) -> nn.Module:
     layer = nn.Linear(in_features, num_classes)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def check_choice(argument: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the allowed ones.
+
+    Raises:
+        ValueError: names the argument, the value and what is allowed.
+    """
+    if value not in allowed:
+        raise ValueError(f"{argument} is one of {', '.join(allowed)}, not {value!r}")
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

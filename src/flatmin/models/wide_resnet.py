@@ -31,7 +31,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatmin.models.classifier import ConvClassifier, conv3x3, he_init
+from flatmin.models.classifier import ConvClassifier, check_choice, conv3x3, he_init
 from flatmin.models.registration import create, small_image_cfgs, synonym
 
 STEM_CHANNELS = 16
@@ -39,7 +39,6 @@ STAGE_CHANNELS = (16, 32, 64)
 
 NORMS = ("batch", "none")
 SHORTCUTS = ("conv", "pad")
-HEAD_INITS = ("torch", "classes")
 
 
 class PoolAndPad(nn.Module):
@@ -148,40 +147,27 @@ class WideResNet(ConvClassifier):
             raise ValueError(f"a wide ResNet has depth 6n + 4 with n >= 1 (10, 16, 22, 28, ...), not {depth}")
         if width < 1:
             raise ValueError(f"a wide ResNet has a width of at least 1, not {width}")
-        _check_choice("shortcut", shortcut, SHORTCUTS)
-        _check_choice("norm", norm, NORMS)
-        _check_choice("head_init", head_init, HEAD_INITS)
+        check_choice("shortcut", shortcut, SHORTCUTS)
+        check_choice("norm", norm, NORMS)
         blocks = (depth - 4) // 6
         first, second, third = (width * channels for channels in STAGE_CHANNELS)
         block = partial(PreActivationBlock, shortcut=shortcut, norm=norm, block_drop_rate=block_drop_rate)
-        self.in_chans, self.head_init = in_chans, head_init
+        self.in_chans = in_chans
         self.conv1 = conv3x3(in_chans, STEM_CHANNELS)
         self.layer1 = _stage(block, STEM_CHANNELS, first, blocks, stride=1, opens_network=True)
         self.layer2 = _stage(block, first, second, blocks, stride=2)
         self.layer3 = _stage(block, second, third, blocks, stride=2)
         self.norm = _norm(norm, third)
         self.act = nn.ReLU(inplace=True)
-        self.add_head(third, num_classes, global_pool, drop_rate)
+        self.add_head(third, num_classes, global_pool, drop_rate, head_init)
         he_init(self)
         if norm == "none":
             _shrink_residuals(self)
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the linear layer by a newly drawn one, and the pooling if another one is named."""
-        super().reset_classifier(num_classes, global_pool)
-        if self.head_init == "classes" and isinstance(self.fc, nn.Linear):
-            bound = num_classes**-0.5
-            nn.init.uniform_(self.fc.weight, -bound, bound)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images [n, in_chans, h, w] to [n, 64 * width, h / 4, w / 4]."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         return self.act(self.norm(x))
-
-
-def _check_choice(argument: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument} is one of {', '.join(allowed)}, not {value!r}")
 
 
 def _stage(
