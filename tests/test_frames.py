@@ -179,10 +179,10 @@ def test_only_the_papers_augmentation_has_the_papers_word(augmentation: dict[str
 @pytest.mark.parametrize(
     ("spec", "word"),
     [
-        ({"name": "wrn28_10"}, "cifar_wrn28_10"),
-        ({"name": "cifar_wrn28_10"}, "cifar_wrn28_10"),
+        ({"name": "wrn28_10"}, "wrn28_10"),
+        ({"name": "cifar_wrn28_10"}, "wrn28_10"),
         ({"name": "resnet18", "stem": "cifar"}, "resnet18 with stem for small images"),
-        ({"name": "wrn28_10", "args": {"width": 2, "norm": "none"}}, "cifar_wrn28_10 with norm=none, width=2"),
+        ({"name": "wrn28_10", "args": {"width": 2, "norm": "none"}}, "wrn28_10 with norm=none, width=2"),
         ({"name": "resnet18", "pretrained": True}, "resnet18 with pretrained"),
     ],
 )
@@ -195,5 +195,5 @@ def test_claims_are_about_networks_that_can_be_built(repository: Path) -> None:
     claims = load_claims(repository / "experiments" / "claims.yaml")
     admitted = {name for claim in claims for name in claim.admissible.models or ()}
     published = {name for claim in claims if claim.setting for name in claim.setting.model_names}
-    assert {"cifar_wrn28_10", "cifar_pyramidnet272_a200_sd", "cifar_shake_shake26_2x96d"} <= admitted
+    assert {"wrn28_10", "pyramidnet272_a200_sd", "shake_shake26_2x96d"} <= admitted
     assert admitted | published <= {*catalogue.models()}

@@ -131,9 +131,9 @@ def synonyms(folder: Path = MODELS) -> Mapping[str, tuple[str, ...]]:
     return {first: tuple(others) for path in sorted(folder.glob("*.py")) for first, *others in _registered(path)}
 
 
-def first_name(name: str) -> str:
-    """Return the first name of a model of ours that has several, and any other name as it is."""
-    return next((first for first, others in synonyms().items() if name in others), name)
+def papers_name(name: str) -> str:
+    """Return the name that papers use for a model of ours, its first synonym, and any other name as it is."""
+    return next(iter(synonyms().get(name, ())), name)
 
 
 def _registered(path: Path) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from flatmin.catalogue import first_name
+from flatmin.catalogue import papers_name
 from flatmin.collect import evaluations, read_history
 from flatmin.data.corruptions.registry import MAIN
 from flatmin.data.errors import DataError
@@ -200,7 +200,7 @@ def architecture(model: ModelSpec) -> str:
     changes = [f"{name}={value}" for name, value in sorted(model.args.items())]
     changes += ["stem for small images"] if model.stem == "cifar" else []
     changes += ["pretrained"] if model.pretrained else []
-    return " with ".join([first_name(model.name), *([", ".join(changes)] if changes else [])])
+    return " with ".join([papers_name(model.name), *([", ".join(changes)] if changes else [])])
 
 
 def _noise_rate(dataset: DatasetSpec) -> float:

@@ -18,7 +18,7 @@ DIGITS = RowInfo(source="digits", model="mlp", epochs=30, batch_size=64, paramet
 NOISY = replace(DIGITS, noise_kind="symmetric", noise_rate=0.6, noise_definition="another-class")
 WRN = RowInfo(
     source="cifar10",
-    model="cifar_wrn28_10",
+    model="wrn28_10",
     epochs=200,
     augmentation="basic",
     batch_size=256,

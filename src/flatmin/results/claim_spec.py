@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flatmin.catalogue import first_name
+from flatmin.catalogue import papers_name
 from flatmin.errors import FlatminError, nearest
 from flatmin.problems import problem_of
 from flatmin.reading import read_yaml
@@ -18,7 +18,7 @@ from flatmin.results.statistics import SpreadKind, published_standard_error
 MOST_PRIMARY = 6
 """Primary claims share one family-wise error rate, which more of them would only thin out."""
 
-ModelName = Annotated[str, AfterValidator(first_name)]
+ModelName = Annotated[str, AfterValidator(papers_name)]
 """A registered model by any of its names."""
 
 FRACTIONS = ("accuracy", "error", "memorised")
