@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from flatmin.data.errors import DataError
 from flatmin.data.manifest import WEIGHTS
+from flatmin.data_view import check
 from flatmin.errors import StudyError
 from flatmin.fanout import FailedItemsError
 from flatmin.models.build import build
@@ -27,6 +29,12 @@ from flatmin.workspace import Workspace
 
 MLP = {"name": "mlp", "args": {"hidden": [8]}}
 DIGITS = {"num_classes": 10, "in_chans": 1, "img_size": 8}
+
+
+def torch_bytes(content: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ def test_weights_that_left_the_study_are_removed(workspace: Workspace) -> None:
 
 
 def test_a_missing_file_is_named(workspace: Workspace) -> None:
-    with pytest.raises(DataError, match=r"there are no weights at .*gone\.safetensors"):
+    with pytest.raises(DataError, match=r"models\.net\.pretrained: there is no file of weights at .*gone\.safetensors"):
         prepared(workspace, {**MLP, "pretrained": "data/own/gone.safetensors"})
 
 
@@ -127,7 +135,55 @@ def test_weights_of_another_model_are_refused_before_anything_trains(workspace: 
         prepared(workspace, {**MLP, "pretrained": path})
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x80\x04c__builtin__\nexec\n."])
+def test_a_check_is_made_again_when_the_model_changes(workspace: Workspace) -> None:
+    path = own_weights(workspace)
+    prepared(workspace, {**MLP, "pretrained": path})
+    with pytest.raises(FailedItemsError, match=r"start\.safetensors does not fit mlp"):
+        prepared(workspace, {"name": "mlp", "args": {"hidden": [9]}, "pretrained": path})
+
+
+def test_prepared_weights_that_were_touched_are_not_trained_from(workspace: Workspace) -> None:
+    stages = prepared(workspace, {**MLP, "pretrained": own_weights(workspace)})
+    (file,) = workspace.prepared.glob(f"_weights/*/{WEIGHTS}")
+    save_file({name: value + 5 for name, value in load_file(file).items()}, file)
+    with pytest.raises(FailedItemsError, match="was changed after it was prepared"):
+        stages.train("main")
+    assert [f.state for f in check(stages.study, workspace) if f.what.startswith("weights ")] == ["wrong"]
+
+
+def test_weights_that_are_not_finite_are_refused(workspace: Workspace) -> None:
+    path = own_weights(workspace)
+    weights = load_file(workspace.root / path)
+    weights["fc.bias"][3] = torch.nan
+    save_file(weights, workspace.root / path)
+    with pytest.raises(FailedItemsError, match=r"not finite: fc\.bias"):
+        prepared(workspace, {**MLP, "pretrained": path})
+
+
+def test_trained_weights_are_taken_and_no_averaged_ones(workspace: Workspace) -> None:
+    path = own_weights(workspace, "start.pt")
+    content = torch.load(workspace.root / path)
+    averaged = {name: torch.zeros_like(value) for name, value in content["state_dict"].items()}
+    torch.save({**content, "state_dict_ema": averaged}, workspace.root / path)
+    prepared(workspace, {**MLP, "pretrained": path})
+    (file,) = workspace.prepared.glob(f"_weights/*/{WEIGHTS}")
+    assert torch.equal(load_file(file)["fc.weight"], content["state_dict"]["fc.weight"])
+
+
+@pytest.mark.parametrize("value", ["", "true", "No", 3, [True]])
+def test_what_is_no_place_of_weights_is_refused(workspace: Workspace, value: object) -> None:
+    with pytest.raises(StudyError, match=r"models\.net\.pretrained.*must be true, false .* or the path"):
+        study_of(workspace, {**MLP, "pretrained": value})
+
+
+def test_one_network_by_two_names_is_one_run(workspace: Workspace) -> None:
+    assert key_of(prepared(workspace, MLP)) == key_of(prepared(workspace, {**MLP, "name": "cifar_mlp"}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04 no zip", b"\x80\x04c__builtin__\nexec\n.", torch_bytes(torch.ones(3)), torch_bytes({1: 2})],
+)
 def test_a_file_of_something_else_is_refused(workspace: Workspace, content: bytes) -> None:
     file = workspace.root / "data" / "own" / "start.pt"
     file.parent.mkdir(parents=True)
@@ -174,7 +230,9 @@ def test_published_weights_are_fetched_once_and_started_from(workspace: Workspac
 def test_without_network_the_user_is_told_what_to_do(workspace: Workspace, hub: Hub) -> None:
     hub.down = True
     study = study_of(workspace, {"name": "test_resnet.r160_in1k", "pretrained": True})
-    with pytest.raises(FailedItemsError, match=r"(?s)test_resnet\.r160_in1k.*no route to host.*data/own.*pretrained: "):
+    with pytest.raises(
+        FailedItemsError, match=r"(?s)models\.net\.pretrained: .*test_resnet\.r160_in1k.*no route to host.*data/own"
+    ):
         Stages(study, workspace).download()
 
 

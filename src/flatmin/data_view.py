@@ -10,10 +10,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from flatmin import data_items
+from flatmin import data_items, weight_items
 from flatmin.data import files
 from flatmin.data.errors import DataError
-from flatmin.data.manifest import MANIFEST
 from flatmin.data.own.source import located
 from flatmin.data.published import Published
 from flatmin.data.source import Source
@@ -24,6 +23,7 @@ from flatmin.fanout import Item
 from flatmin.records import CorruptRecordError, verify
 from flatmin.settings import ImageFolder, Parquet
 from flatmin.study import Study
+from flatmin.work import KINDS
 from flatmin.workspace import Workspace
 
 MEBIBYTE = 2**20
@@ -151,6 +151,18 @@ def check(study: Study, workspace: Workspace) -> Iterator[Finding]:
         yield _downloaded(published, workspace.raw / published.name)
     for name in data_items.needed_sources(study):
         yield from _of_source(name, study, workspace)
+    for item in weight_items.hub_items(study, workspace):
+        yield _prepared(item)
+    for name in weight_items.needed_weights(study):
+        yield from _of_weights(name, study, workspace)
+
+
+def _of_weights(name: str, study: Study, workspace: Workspace) -> Iterator[Finding]:
+    """Yield a finding for the weights that runs start from; none where the images to build for are missing."""
+    try:
+        yield from (_prepared(item) for item in weight_items.weights_items(study, workspace) if item.id == name)
+    except DataError as error:
+        yield Finding(f"weights {name}", "missing", error.problem)
 
 
 def _of_source(name: str, study: Study, workspace: Workspace) -> Iterator[Finding]:
@@ -177,9 +189,10 @@ def _downloaded(published: Published, folder: Path) -> Finding:
 
 
 def _prepared(item: Item) -> Finding:
-    folder, what = item.outputs[MANIFEST].parent, f"{item.kind} {item.id}"
+    head, what = KINDS[item.kind].head, f"{item.kind} {item.id}"
+    folder = item.outputs[head].parent
     try:
-        sealed = verify(folder, MANIFEST)
+        sealed = verify(folder, head)
     except FileNotFoundError:
         return Finding(what, "missing", f"{folder} is not prepared")
     except CorruptRecordError as error:

@@ -196,11 +196,15 @@ def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], w
 
 
 def architecture(model: ModelSpec) -> str:
-    """Return what a model is, in a word where its name says all: two networks have one word if they are the same."""
+    """Return what a model is, in a word where its name says all.
+
+    Different networks have different words. So have two ways to write one network, but for synonyms and unused tags.
+    """
+    name = papers_name(model.name if model.pretrained else model.name.split(".")[0])
     changes = [f"{name}={value}" for name, value in sorted(model.args.items())]
     changes += ["stem for small images"] if model.stem == "cifar" else []
     changes += ["pretrained"] if model.pretrained else []
-    return " with ".join([papers_name(model.name), *([", ".join(changes)] if changes else [])])
+    return " with ".join([name, *([", ".join(changes)] if changes else [])])
 
 
 def _noise_rate(dataset: DatasetSpec) -> float:

@@ -21,6 +21,7 @@ from torch import nn
 
 from flatmin import catalogue
 from flatmin.catalogue import synonyms
+from flatmin.errors import nearest
 from flatmin.executor import WORKER_ENVIRONMENT, device_type
 from flatmin.models.measured import Images, ModelError, Row, Size, Speed, built, sized, sized_row, timed_rows
 from flatmin.models.stem import stem_changes
@@ -81,11 +82,12 @@ def _matching_one(pattern: str, known: Mapping[str, Sequence[str]]) -> list[str]
     found = [first for first, others in known.items() if any(fnmatchcase(name, pattern) for name in (first, *others))]
     if found:
         return found
+    if _has_wildcards(pattern):
+        names = {name for first, others in known.items() for name in (first, *others)}
+        raise ModelError(f"no model matches {pattern!r}: {nearest(pattern, names)} (--all-of-timm looks at timm's too)")
     hint = unknown_model(pattern)
     if hint is None:
         return [pattern]
-    if _has_wildcards(pattern):
-        hint += " (patterns match timm's own models with --all-of-timm)"
     raise ModelError(f"no model is called {pattern!r}: {hint}")
 
 
@@ -229,7 +231,9 @@ def arguments(name: str, images: Images) -> dict[str, Any]:
         built(name, images)
     parameters = calls[0].signature.parameters.values()
     catch_all = {p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return {a: value for a, value in calls[0].arguments.items() if a not in {*NOT_FOR_ARGS, *catch_all}}
+    given = calls[0].arguments.items()
+    # YAML has no classes and no functions
+    return {a: value for a, value in given if a not in {*NOT_FOR_ARGS, *catch_all} and not callable(value)}
 
 
 @contextlib.contextmanager
@@ -252,10 +256,7 @@ def _recorded(model_class: type[nn.Module]) -> Iterator[list[inspect.BoundArgume
 
 
 def _shown(value: Any) -> str:
-    """Return a value as YAML has it, cut if it is long; a class or a function, which YAML has not, by its name."""
-    if callable(value):
-        function = getattr(value, "func", value)  # of a functools.partial
-        return str(getattr(function, "__name__", function))
+    """Return a value as YAML has it, cut if it is long."""
     return textwrap.shorten(json.dumps(value, default=str), VALUE_WIDTH, placeholder=" ...")
 
 

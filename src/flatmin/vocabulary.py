@@ -45,7 +45,7 @@ def without_weights(name: str) -> str | None:
     import timm
 
     architecture = timm.models.split_model_name_tag(name)[0]
-    published = timm.list_pretrained(architecture)
+    published = [tagged for tagged in timm.list_pretrained(architecture) if timm.get_pretrained_cfg(tagged).hf_hub_id]
     if name in published or (name == architecture and published):
         return None
     return f"{nearest(name, published)}, or {file}" if published else file

@@ -61,7 +61,7 @@ def test_gradients_and_batches_of_functorch() -> None:
 
 def test_draws_are_those_of_the_definition() -> None:
     noise = ShakeNoise(SURVIVAL, low=-1.0)
-    survives, alpha, beta = torch.rand(3, 3, 5, generator=copy.deepcopy(noise.generator))
+    survives, alpha, beta = torch.rand(5, 3, 3, generator=copy.deepcopy(noise.generator)).permute(1, 2, 0)
     forward, backward = stacked(noise, 5)
     for block, p in enumerate(SURVIVAL):
         for image in range(5):
@@ -88,9 +88,17 @@ def test_branches_survive_as_often_as_they_should_and_shaken_ones_are_spread_eve
         assert abs(alpha.square().mean().item() - 1 / 3) < bound
         assert abs(beta.mean().item() - 1 / 2) < bound
         assert abs(torch.corrcoef(torch.stack([alpha, beta]))[0, 1].item()) < bound
-        assert forward[block].mean().item() == pytest.approx(noise.expected[block], abs=4 / images**0.5)
-    assert noise.expected == [0.9, 0.5, 0.0]
-    assert ShakeNoise([0.0, 0.5]).expected == [0.5, 0.75]
+        assert forward[block].mean().item() == pytest.approx(p, abs=4 / images**0.5)  # as alpha's mean is 0
+
+
+@pytest.mark.parametrize("parts", [(8, 8), (1,) * 16, (5, 11)])
+def test_a_batch_in_parts_has_the_coefficients_of_the_whole(parts: tuple[int, ...]) -> None:
+    noise = ShakeNoise(SURVIVAL, low=-1.0)
+    state = noise.generator.get_state()
+    whole, end = stacked(noise, 16), noise.generator.get_state()
+    rewound(noise, state)
+    assert torch.equal(torch.cat([stacked(noise, part) for part in parts], dim=-1), whole)
+    assert torch.equal(noise.generator.get_state(), end)
 
 
 def test_the_same_state_gives_the_same_noise_batch_by_batch() -> None:

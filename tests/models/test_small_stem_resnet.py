@@ -46,13 +46,14 @@ def test_it_is_timms_model_with_the_stem_that_build_gives_it() -> None:
     torch.manual_seed(0)
     ours = timm.create_model("cifar_resnet18")
     torch.manual_seed(0)
-    built = build("resnet18", stem="cifar", num_classes=10, in_chans=3, img_size=32)
+    args = {"zero_init_last": False}
+    built = build("resnet18", stem="cifar", args=args, num_classes=10, in_chans=3, img_size=32)
     assert stem_changes(ours) == stem_changes(built)
     weights = built.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
 
 
-@pytest.mark.parametrize(("arguments", "scale"), [({}, 0), ({"zero_init_last": False}, 1)])
+@pytest.mark.parametrize(("arguments", "scale"), [({}, 1), ({"zero_init_last": True}, 0)])
 def test_initialisation(arguments: dict[str, bool], scale: int) -> None:
     torch.manual_seed(0)
     model = timm.create_model("cifar_resnet18", **arguments)

@@ -1,5 +1,6 @@
 """Models that start from the weights of a file: what is kept, what is drawn anew, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flatmin.models.stem import stem_changes
 
 CIFAR = {"num_classes": 10, "in_chans": 3, "img_size": 32}
 OURS, TIMMS = "cifar_resnet8", "test_resnet"
+LOADED = [OURS, TIMMS, "wrn16_4", "mlp"]
 
 
 def saved(tmp_path: Path, name: str, **settings: object) -> tuple[nn.Module, Path]:
@@ -31,7 +33,7 @@ def differing(first: nn.Module, second: nn.Module) -> set[str]:
     return {name for name, value in first.state_dict().items() if not torch.equal(value, other[name])}
 
 
-@pytest.mark.parametrize("name", [OURS, TIMMS])
+@pytest.mark.parametrize("name", LOADED)
 def test_all_of_a_file_that_fits_is_taken(tmp_path: Path, name: str) -> None:
     model, file = saved(tmp_path, name)
     assert not differing(model, build(name, **CIFAR, weights=file))
@@ -76,6 +78,14 @@ def test_a_file_that_lacks_a_layer_is_refused(tmp_path: Path, name: str, classes
         build(name, **{**CIFAR, "num_classes": classes}, weights=file)
 
 
+@pytest.mark.parametrize("classes", [10, 7])
+def test_a_model_with_a_small_stem_goes_on_from_its_own_weights(tmp_path: Path, classes: int) -> None:
+    model, file = saved(tmp_path, "resnet18", stem="cifar")
+    started = build("resnet18", **{**CIFAR, "num_classes": classes}, stem="cifar", weights=file)
+    started.reset_classifier(10)
+    assert differing(model, started) == {"fc.weight", "fc.bias"}
+
+
 def test_the_stem_is_rewritten_after_the_weights_are_there(tmp_path: Path) -> None:
     model, file = saved(tmp_path, "resnet18")
     small = build("resnet18", **CIFAR, stem="cifar", weights=file)
@@ -97,13 +107,44 @@ def test_anybody_s_timm_loads_a_file_into_our_models(tmp_path: Path) -> None:
     overlay = {"file": str(file)}
     started = timm.create_model(OURS, pretrained=True, pretrained_cfg_overlay=overlay)
     assert not differing(model, started)
-    without_head = timm.create_model(OURS, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-    assert torch.equal(without_head.conv1.weight, model.conv1.weight)
-    save_file({k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}, file)
-    assert differing(model, timm.create_model(OURS, pretrained=True, pretrained_cfg_overlay=overlay)) == {
-        "fc.weight",
-        "fc.bias",
-    }
+    other = timm.create_model(OURS, pretrained=True, num_classes=100, pretrained_cfg_overlay=overlay)
+    assert torch.equal(other.conv1.weight, model.conv1.weight)
+    features = timm.create_model(OURS, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+    assert torch.equal(features.conv1.weight, model.conv1.weight)
+
+
+@pytest.mark.parametrize("name", [OURS, TIMMS, "mlp"])
+@pytest.mark.parametrize("lacking", [("fc.weight", "fc.bias"), ("fc.weight",)])
+def test_a_file_without_its_classifier_is_refused(tmp_path: Path, name: str, lacking: tuple[str, ...]) -> None:
+    model, file = saved(tmp_path, name)
+    save_file({k: v for k, v in model.state_dict().items() if k not in lacking}, file)
+    with pytest.raises(ValueError, match=r"fc\.weight|without a classifier"):
+        build(name, **CIFAR, weights=file)
+
+
+@pytest.mark.parametrize("classes", [1000, 7])
+def test_a_publisher_s_names_load_for_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    """timm renames layers after it has looked for the classifier under its own name."""
+    torch.manual_seed(7)
+    model = timm.create_model("convnext_atto")
+    file = tmp_path / "weights.safetensors"
+    save_file({_facebooks_name(name): value for name, value in model.state_dict().items()}, file)
+    started = build("convnext_atto", **{**CIFAR, "num_classes": classes}, weights=file)
+    assert {*differing(model, started)} == (set() if classes == 1000 else {"head.fc.weight", "head.fc.bias"})
+
+
+def _facebooks_name(name: str) -> str:
+    for ours, theirs in [
+        (r"^stem\.", "downsample_layers.0."),
+        (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+        (r"^stages\.(\d)\.blocks\.", r"stages.\1."),
+        (r"conv_dw", "dwconv"),
+        (r"mlp\.fc", "pwconv"),
+        (r"^head\.norm", "norm"),
+        (r"^head\.fc", "head"),
+    ]:
+        name = re.sub(ours, theirs, name)
+    return name
 
 
 def test_our_models_have_no_published_weights() -> None:

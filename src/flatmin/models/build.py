@@ -4,15 +4,16 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import safe_open
 from torch import nn
 
+from flatmin.models.starting import load_as_saved, published
 from flatmin.models.stem import rewrite_stem
 
 # importing this module has run the package's __init__, which registers our models with timm
@@ -44,48 +45,34 @@ def build(
         in_chans: number of image channels.
         img_size: height and width of the images; passed to models that ask for it, unless ``args`` has an
             ``img_size`` of its own.
-        weights: a .safetensors file to start from, with the names that timm or the model's publisher gave to layers.
-            Its classifier is kept where it is one for ``num_classes``, and drawn anew elsewhere.
+        weights: a .safetensors file to start from: one that such a model has saved, or with the names of layers that
+            timm or the model's publisher gave. Its classifier is kept where it is one for ``num_classes``, and drawn
+            anew elsewhere. A publisher's file is loaded before the stem is rewritten.
 
     Raises:
-        ValueError: unknown model, stem or argument, an argument that the dataset sets, or weights of another model.
+        ValueError: unknown model, stem or argument, one that does not fit or that the dataset sets, or weights of
+            another model.
     """
     if stem not in STEMS:
         raise ValueError(f"unknown stem {stem!r}: use one of {', '.join(STEMS)}")
     _check_name(name)
     own_args = dict(args or {})
     _check_not_from_dataset(name, own_args)
-    fixed = {"in_chans": in_chans, **_start(name, weights, num_classes)}
-    model = _create(name, {"img_size": img_size, **own_args, **fixed}, img_size_is_optional="img_size" not in own_args)
+    create = partial(_create, name, img_size_is_optional="img_size" not in own_args)
+    settings = {"img_size": img_size, **own_args, "in_chans": in_chans}
+    model = _with_stem(create({**settings, "num_classes": num_classes, "pretrained": False}), stem)
+    if weights is None or load_as_saved(model, weights):
+        return model
+    model = create({**settings, **published(name, weights)})
     if model.num_classes != num_classes:
         model.reset_classifier(num_classes)  # type: ignore[operator]
+    return _with_stem(model, stem)
+
+
+def _with_stem(model: nn.Module, stem: str) -> nn.Module:
     if stem == "cifar":
         rewrite_stem(model)
     return model
-
-
-def _start(name: str, weights: Path | None, num_classes: int) -> dict[str, Any]:
-    """Return the arguments that say what to start from.
-
-    With weights, the model is first built for as many classes as they are for: told of another number, timm would not
-    notice that a file lacks layers.
-    """
-    if weights is None:
-        return {"num_classes": num_classes, "pretrained": False}
-    classes = _classes_in(weights, timm.get_pretrained_cfg(name).classifier) or num_classes
-    return {
-        "num_classes": classes,
-        "pretrained": True,
-        "pretrained_cfg_overlay": {"file": str(weights), "num_classes": classes},
-    }
-
-
-def _classes_in(weights: Path, classifier: str | Sequence[str] | None) -> int | None:
-    """Return the number of classes that a file's weights tell apart; None where its layers have other names."""
-    first = classifier if classifier is None or isinstance(classifier, str) else classifier[0]
-    with safe_open(weights, "pt") as file:
-        name = f"{first}.weight"
-        return file.get_slice(name).get_shape()[0] if name in file.keys() else None  # noqa: SIM118
 
 
 def _check_name(name: str) -> None:
@@ -112,13 +99,13 @@ def _create(name: str, kwargs: dict[str, Any], img_size_is_optional: bool) -> nn
     try:
         return timm.create_model(name, **kwargs)
     except RuntimeError as error:
-        if kwargs["pretrained"] and "state_dict" in str(error):
+        if kwargs["pretrained"]:
             raise ValueError(f"these are not the weights of {name!r} with these arguments: {error}") from error
         raise
     except TypeError as error:
         refused = _refused_argument(error)
         if refused is None:
-            raise
+            raise ValueError(f"model {name!r} cannot be built with {kwargs}: {error}") from error
     if refused == "img_size" and img_size_is_optional:
         torch.set_rng_state(state)
         rest = {key: value for key, value in kwargs.items() if key != "img_size"}

@@ -154,8 +154,15 @@ def our_layers(weights: Weights) -> Weights:
 
     Args:
         weights: what a file holds: ours, or those of one of these repositories.
+
+    Raises:
+        ValueError: it lacks the classifier, whose name tells whose layout a file without projections has.
     """
-    pads_on_both_sides = any("linear." in name for name in weights) and not any("shortcut." in name for name in weights)
+    has_linear = any("linear." in name for name in weights)
+    projects = any("shortcut." in name or "downsample." in name for name in weights)
+    if not projects and not has_linear and "fc.weight" not in weights:
+        raise ValueError("weights without a classifier (fc or linear) do not tell where their zero channels lie")
+    pads_on_both_sides = has_linear and not projects
     weights = {_our_name(name): tensor for name, tensor in weights.items()}
     return _with_old_channels_first(weights) if pads_on_both_sides else weights
 

@@ -167,12 +167,12 @@ def cifar_preact_resnet18(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 @register_model
 @synonym("preact_resnet34")
 def cifar_preact_resnet34(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """PreAct ResNet-34: 21,280,330 parameters."""
+    """PreAct ResNet-34 (He et al. 2016, "Deep Residual Learning", table 1, for the blocks): 21,280,330 parameters."""
     return create(PreActResNet, "cifar_preact_resnet34", pretrained, {"depth": 34, **kwargs})
 
 
 @register_model
 @synonym("preact_resnet50")
 def cifar_preact_resnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """PreAct ResNet-50: 23,513,162 parameters."""
+    """PreAct ResNet-50 (He et al. 2016, "Deep Residual Learning", table 1, for the blocks): 23,513,162 parameters."""
     return create(PreActResNet, "cifar_preact_resnet50", pretrained, {"depth": 50, **kwargs})

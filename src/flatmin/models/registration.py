@@ -31,7 +31,9 @@ def synonym(name: str) -> Callable[[EntryPoint], EntryPoint]:
             return entry_point(pretrained, **kwargs)
 
         second.__name__ = second.__qualname__ = name
-        setattr(sys.modules[entry_point.__module__], name, second)  # timm adds the name to the module's __all__
+        family = sys.modules[entry_point.__module__]
+        setattr(family, name, second)  # timm adds the name to the module's __all__
+        family.default_cfgs[name] = family.default_cfgs[entry_point.__name__]
         register_model(second)
         return entry_point
 
@@ -104,14 +106,13 @@ def _has_source(kwargs: dict[str, Any]) -> bool:
 
 
 def _fitted(weights: Weights, model: nn.Module, renamed: Callable[[Weights], Weights] | None) -> Weights:
-    """Give layers our names; a classifier that is none, or one for another number of classes, is the one just drawn."""
+    """Give layers our names; a classifier for another number of classes is replaced by the one just drawn."""
+    weights = dict(weights if renamed is None else renamed(weights))
     own = model.state_dict()
     cfg: dict[str, Any] = model.default_cfg  # type: ignore[assignment]
-    head = {name: own.get(name) for name in (f"{cfg['classifier']}.weight", f"{cfg['classifier']}.bias")}
-    weights = weights if renamed is None else renamed(weights)
-    fitting = {name: value for name, value in weights.items() if name not in head or _same_shape(value, head[name])}
-    return {**{name: value for name, value in head.items() if value is not None}, **fitting}
-
-
-def _same_shape(first: Tensor, second: Tensor | None) -> bool:
-    return second is not None and first.shape == second.shape
+    for name in (f"{cfg['classifier']}.weight", f"{cfg['classifier']}.bias"):
+        if name in weights and name not in own:  # the model returns features
+            del weights[name]
+        elif name in weights and weights[name].shape != own[name].shape:
+            weights[name] = own[name]
+    return weights

@@ -74,23 +74,17 @@ class ShakeNoise(nn.Module):
         self.generator.manual_seed(int(torch.randint(2**62, (), device="cpu")))
         self.true_gradient = False
 
-    @property
-    def expected(self) -> list[float]:
-        """The mean forward coefficient of every block, which replaces it in evaluation mode."""
-        middle = (self.low + 1) / 2
-        return [p + (1 - p) * middle for p in self.survival]
-
     def forward(self, x: Tensor) -> list[Coefficients] | list[None]:
         """Draw every block's coefficients for images [n, ...], on their device; None for each in evaluation mode."""
         return self._draw(x) if self.training else [None] * len(self.survival)
 
     @torch.compiler.disable
     def _draw(self, x: Tensor) -> list[Coefficients]:
-        columns = len(x) if self.level == "image" else 1
-        # device and type are named: a default of the caller's would change the numbers, or not fit the generator
-        survives, alpha, beta = torch.rand(
-            3, len(self.survival), columns, generator=self.generator, device="cpu", dtype=torch.float32
-        )
+        images = len(x) if self.level == "image" else 1
+        # Image by image, so that a batch in parts has the numbers of the whole. Device and type are named, for a
+        # default of the caller's would change the numbers, or not fit the generator.
+        drawn = torch.rand(images, 3, len(self.survival), generator=self.generator, device="cpu", dtype=torch.float32)
+        survives, alpha, beta = drawn.permute(1, 2, 0)
         survives = survives < torch.tensor(self.survival, device="cpu")[:, None]
         alpha = alpha if self.forward_noise == "shake" else torch.full_like(alpha, 0.5)
         beta = beta if self.backward_noise == "shake" else torch.full_like(beta, 0.5)

@@ -32,7 +32,7 @@ class Regime:
             over other images (``fraction``, ESAM's second one) draw from the same numbers, which fall on other places.
         true_gradient: where networks that shake their gradients (Shake-Shake, ShakeDrop) compute the true one instead:
             in passes whose gradient is the ``ascent``'s (as SAM's official code), or ``never``. In a step without
-            ascent they shake it.
+            ascent they shake it. GSAM and LookSAM descend along a mixture of the ascent's gradient and the last one.
     """
 
     every: int = option(1, introduced=1, at_least=1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from flatmin.catalogue import papers_name
 from flatmin.settings.data import DatasetSpec, OwnImages
 from flatmin.settings.declaring import (
     BelowOne,
@@ -23,6 +24,14 @@ from flatmin.settings.declaring import (
 )
 
 
+def _weights(value: Any) -> Any:
+    """Refuse what is no path and looks like something else."""
+    words = ("", "true", "false", "yes", "no")
+    if not isinstance(value, bool | str) or (isinstance(value, str) and value.strip().lower() in words):
+        raise ValueError("must be true, false (both without quotes), or the path of a file of weights")
+    return value
+
+
 class ModelSpec(Settings):
     """A model that ``timm.create_model`` accepts, with its arguments; ``stem: cifar`` adapts it to small images.
 
@@ -31,10 +40,10 @@ class ModelSpec(Settings):
     enters no key: the weights in it do.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(papers_name)]  # by whichever name, it is one run
     stem: Literal["native", "cifar"] = setting("native", introduced="native")
     args: dict[str, Any] = setting({}, introduced={})
-    pretrained: bool | Annotated[str, Field(min_length=1)] = outside_keys(False)
+    pretrained: Annotated[bool | str, BeforeValidator(_weights)] = outside_keys(False)
 
     @property
     def weights_name(self) -> str:

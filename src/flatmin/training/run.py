@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flatmin.data.errors import DataError
 from flatmin.data.loading import load
 from flatmin.devices import prepared_device
+from flatmin.records import file_digest
 from flatmin.settings import RunSettings
 from flatmin.training import checkpoint, history
 from flatmin.training.loop import Trainer, measure
@@ -39,7 +41,7 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
     settings = RunSettings.model_validate(task["settings"])
     device = prepared_device(workplace.device)
     data = load(Path(task["prepared"]), task["dataset"], settings.dataset.source_name, settings.seed, device)
-    trainer = Trainer(settings, data, device, weights=Path(task["weights"]) if task.get("weights") else None)
+    trainer = Trainer(settings, data, device, weights=_verified_weights(task))
     clock = _Clock(trainer, workplace)
     clock.resume()
     trainer.train(clock.after_step, clock.after_epoch)
@@ -51,6 +53,16 @@ def train(task: Mapping[str, Any], workplace: Workplace) -> dict[str, Any]:
         "environment": {"device": device.type, "torch": torch.__version__, "timm": timm.__version__},
         "result": _result(trainer),
     }
+
+
+def _verified_weights(task: Mapping[str, Any]) -> Path | None:
+    """Return the file of the weights to start from, which must be those that the run's key knows."""
+    if not task.get("weights"):
+        return None
+    file = Path(task["weights"])
+    if file_digest(file) != task["identity"]["weights"]:
+        raise DataError(f"{file} was changed after it was prepared", f"Delete {file.parent}. Run: dvc repro prepare")
+    return file
 
 
 class _Clock:
