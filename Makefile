@@ -56,4 +56,4 @@ lock:
 	  --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .flatmin runs timings evaluations sharpness data/raw data/prepared mlflow.db*
+	rm -rf $(VENV) .flatmin runs timings evaluations sharpness data/raw data/prepared mlflow.db* mlruns

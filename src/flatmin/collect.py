@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flatmin import selection
+from flatmin.data.human_labels import RATES
 from flatmin.planning import KeyedRun, read_choices
 from flatmin.records import read_head
 from flatmin.selection import Score
-from flatmin.study import Study
-from flatmin.tracking import TrackedRun
+from flatmin.settings import DatasetSpec, HumanNoise
+from flatmin.study import PlannedRun, Study
+from flatmin.tracking import TrackedRun, flatten
+from flatmin.tracking.notes import run_note
 from flatmin.workspace import Workspace
 
 Metrics = dict[str, float | None]
@@ -34,21 +39,60 @@ def views(runs: Sequence[KeyedRun], workspace: Workspace) -> list[TrackedRun]:
 
 
 def planned_view(run: KeyedRun) -> TrackedRun:
-    """Return a run as it is known before it is trained: its name, tags and settings."""
-    settings = run.plan.settings.model_dump(mode="json")
-    return TrackedRun(key=run.key, name=run.id, tags=_tags(run, run.plan.table, "table"), params=settings)
+    """Return a run as it is known before it is trained: its name, tags, settings and note."""
+    return _known(run, run.plan.table, "table")
+
+
+def _known(run: KeyedRun, tables: str, role: str) -> TrackedRun:
+    return TrackedRun(
+        key=run.key, name=run.id, tags=_tags(run, tables, role), params=_params(run.plan), note=run_note(run, role)
+    )
+
+
+def _params(plan: PlannedRun) -> dict[str, Any]:
+    """Return a run's settings under dotted names, and the usual ones under short names, none of them missing.
+
+    MLflow's chart with parallel coordinates leaves out runs that lack a value on one of its axes, so that sgd has a
+    rho too, 0, and an m where the ascent sees the whole batch.
+    """
+    settings = plan.settings
+    method, training = settings.method, settings.training
+    short = {
+        "dataset": plan.dataset,
+        "model": plan.model,
+        "method": plan.method,
+        "ascent": method.ascent,
+        "rho": method.rho,
+        "m": method.options.get("m") or training.batch_size,
+        "lr": training.lr,
+        "weight_decay": training.weight_decay,
+        "batch_size": training.batch_size,
+        "epochs": training.epochs,
+        "noise_rate": noise_rate(settings.dataset),
+    }
+    plain = {name: f"{value:.12g}" if isinstance(value, float) else value for name, value in short.items()}
+    return {**dict(flatten(settings.recorded())), **plain}
+
+
+def noise_rate(dataset: DatasetSpec) -> float:
+    """Return the nominal rate of a dataset's noise; of labels that people gave, the rate that was counted in them."""
+    if isinstance(dataset.noise, HumanNoise):
+        return RATES[dataset.noise.labels]
+    return dataset.noise.rate if dataset.noise else 0.0
 
 
 def _view(run: KeyedRun, tables: Sequence[str], workspace: Workspace) -> TrackedRun:
     folder = workspace.runs(run.plan.table) / run.id
     record = _head(folder / "record.json")
-    return TrackedRun(
-        key=run.key,
-        name=run.id,
-        tags={**_tags(run, ",".join(tables), "table"), **_environment(record)},
-        params=run.plan.settings.model_dump(mode="json"),
+    known = _known(run, ",".join(tables), "table")
+    if record is None:
+        return known
+    return replace(
+        known,
+        tags={**known.tags, **_diverged(record["result"]["diverged"]), **_environment(record)},
         metrics=measured(run, record, workspace),
-        curve=read_history(folder / "history.csv") if record else (),
+        curve=read_history(folder / "history.csv"),
+        seconds=_seconds(workspace.timings(run.plan.table) / f"{run.id}.json"),
     )
 
 
@@ -57,17 +101,28 @@ def _tags(run: KeyedRun, tables: str, role: str) -> dict[str, str]:
     return {
         "planned": "true",
         "role": role,
+        "table": plan.table,
         "tables": tables,
         "dataset": plan.dataset,
         "model": plan.model,
         "method": plan.method,
+        "base": plan.settings.method.base,
+        "ascent": plan.settings.method.ascent,
         "seed": str(plan.seed),
         "tuned": plan.tuned,
     }
 
 
-def _environment(record: dict[str, Any] | None) -> dict[str, str]:
-    return {name: str(value) for name, value in record["environment"].items()} if record else {}
+def _diverged(diverged: bool) -> dict[str, str]:
+    return {"diverged": "true" if diverged else "false"}
+
+
+def _environment(record: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in record["environment"].items()}
+
+
+def _seconds(path: Path) -> float | None:
+    return float(json.loads(path.read_text(encoding="utf-8"))["train_seconds"]) if path.exists() else None
 
 
 def measured(run: KeyedRun, record: dict[str, Any] | None, workspace: Workspace) -> Metrics:
@@ -117,11 +172,10 @@ def trial_views(study: Study, table: str, workspace: Workspace) -> list[TrackedR
 
 
 def _trial_view(run: KeyedRun, score: Score) -> TrackedRun:
-    return TrackedRun(
-        key=run.key,
-        name=run.id,
-        tags=_tags(run, run.plan.table, "trial"),
-        params=run.plan.settings.model_dump(mode="json"),
+    known = _known(run, run.plan.table, "trial")
+    return replace(
+        known,
+        tags={**known.tags, **_diverged(score.diverged)},
         metrics={"validation_accuracy": score.validation_accuracy, "diverged": float(score.diverged)},
     )
 

@@ -12,10 +12,9 @@ import pandas as pd
 from safetensors import safe_open
 
 from flatmin.catalogue import papers_name
-from flatmin.collect import evaluations, read_history
+from flatmin.collect import evaluations, noise_rate, read_history
 from flatmin.data.corruptions.registry import MAIN
 from flatmin.data.errors import DataError
-from flatmin.data.human_labels import RATES
 from flatmin.data.manifest import images_folder, read_manifest
 from flatmin.data.sources import registry as sources
 from flatmin.data.test_set import Corruptions, HumanJudgements, TestSet
@@ -26,7 +25,7 @@ from flatmin.results.inputs import MEASURED, MethodInfo, RowInfo, RowKey, TableI
 from flatmin.results.shift import COLUMNS
 from flatmin.results.shift import MEASURED as MEASURED_BEYOND
 from flatmin.selection import on_edge
-from flatmin.settings import SELECTED, DatasetSpec, HumanNoise, ModelSpec, TrainingSpec
+from flatmin.settings import SELECTED, DatasetSpec, ModelSpec, TrainingSpec
 from flatmin.study import Study
 from flatmin.workspace import Workspace
 
@@ -175,15 +174,17 @@ def _method_info(study: Study, table: str, method: str, workspace: Workspace) ->
 def _row_info(study: Study, table: str, row: RowKey, runs: Sequence[KeyedRun], workspace: Workspace) -> RowInfo:
     dataset, model = study.params.datasets[row[0]], study.params.models[row[1]]
     training = study.training(table, study.table(table).baseline[0])
+    counts = _train_counts(dataset.source_name, workspace)
     return RowInfo(
         source=dataset.source_name,
         model=architecture(model),
         epochs=training.epochs,
         noise_kind=dataset.noise.kind if dataset.noise else "none",
-        noise_rate=_noise_rate(dataset),
+        noise_rate=noise_rate(dataset),
         noise_definition=getattr(dataset.noise, "definition", ""),
         train_size=dataset.train_size,
-        source_images=_source_images(dataset.source_name, workspace),
+        source_images=None if counts is None else sum(counts),
+        classes=None if counts is None else len(counts),
         validation_fraction=dataset.validation.fraction,
         validation_labels=dataset.validation.labels,
         augmentation=augmentation_word(training),
@@ -200,27 +201,20 @@ def architecture(model: ModelSpec) -> str:
 
     Different networks have different words. So have two ways to write one network, but for synonyms and unused tags.
     """
-    name = papers_name(model.name if model.pretrained else model.name.split(".")[0])
+    network = papers_name(model.name if model.pretrained else model.name.split(".")[0])
     changes = [f"{name}={value}" for name, value in sorted(model.args.items())]
     changes += ["stem for small images"] if model.stem == "cifar" else []
     changes += ["pretrained"] if model.pretrained else []
-    return " with ".join([name, *([", ".join(changes)] if changes else [])])
+    return " with ".join([network, *([", ".join(changes)] if changes else [])])
 
 
-def _noise_rate(dataset: DatasetSpec) -> float:
-    """Return the nominal rate of a dataset's noise; of labels that people gave, the rate that was counted in them."""
-    if isinstance(dataset.noise, HumanNoise):
-        return RATES[dataset.noise.labels]
-    return dataset.noise.rate if dataset.noise else 0.0
-
-
-def _source_images(source: str, workspace: Workspace) -> int | None:
-    """Return how many training images a source has, if it is prepared."""
+def _train_counts(source: str, workspace: Workspace) -> list[int] | None:
+    """Return how many training images a source has of each class, if it is prepared."""
     try:
         manifest = read_manifest(images_folder(workspace.prepared, source), "images")
     except DataError:
         return None
-    return int(sum(manifest["counts"]["train"]))
+    return [int(count) for count in manifest["counts"]["train"]]
 
 
 def _parameters(table: str, row: RowKey, runs: Sequence[KeyedRun], workspace: Workspace) -> int | None:

@@ -16,14 +16,35 @@ from typing import Any
 
 import pytest
 
-from flatmin import collect, tracking
+from flatmin import collect
 from flatmin.executor import Job
 from flatmin.keys import RunIdentity
 from flatmin.planning import KeyedRun
 from flatmin.records import seal
-from flatmin.settings import DatasetSpec, ModelSpec, ResolvedMethod, RunSettings, TrainingSpec
+from flatmin.settings import (
+    DatasetSpec,
+    ModelSpec,
+    ResolvedMethod,
+    RunSettings,
+    SymmetricNoise,
+    TrainingSpec,
+)
+from flatmin.settings.data import ImageFolder
 from flatmin.study import PlannedRun
-from flatmin.tracking import LiveView, TrackedRun, Tracker, TrackingWarning, as_seen, connect, flatten, synchronised
+from flatmin.tracking import (
+    LiveView,
+    TrackedRun,
+    Tracker,
+    TrackingWarning,
+    as_seen,
+    connect,
+    flatten,
+    server,
+    synchronised,
+)
+from flatmin.tracking import tracker as store
+from flatmin.tracking.seen import params_of
+from flatmin.tracking.tracker import EPOCHS
 from flatmin.training import history
 from flatmin.workplace import Workplace
 from flatmin.workspace import Workspace
@@ -47,22 +68,6 @@ def run(key: str, **changes: Any) -> TrackedRun:
     return replace(first, **changes)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its schema and the experiment: making one takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracker(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def uri(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
 def final(seen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The final numbers by run key."""
     return {key: run["metrics"] for key, run in seen.items()}
@@ -74,7 +79,7 @@ def stored(uri: str) -> list[Any]:
 
 
 def the_run(uri: str, key: str) -> Any:
-    (found,) = [run for run in stored(uri) if run.data.tags["flatmin.run_key"] == key]
+    (found,) = [run for run in stored(uri) if run.data.tags.get("flatmin.run_key") == key]
     return found
 
 
@@ -107,7 +112,7 @@ def test_there_is_one_run_per_key_after_any_number_of_synchronisations(uri: str)
 def test_a_second_synchronisation_writes_nothing(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Tracker(uri).synchronise([run("a"), run("b")])
     tracker = Tracker(uri)
-    for name in ("log_batch", "set_tag", "create_run", "set_terminated"):
+    for name in ("log_batch", "set_tag", "create_run", "set_terminated", "update_run"):
         monkeypatch.setattr(tracker.client, name, lambda *args, **options: pytest.fail("it wrote"))
     tracker.synchronise([run("a"), run("b")])
 
@@ -156,6 +161,38 @@ def test_more_runs_than_a_page_holds_are_all_found(uri: str, monkeypatch: pytest
         tracker.client, "search_runs", lambda ids, max_results, page_token: search(ids, "", 1, 2, None, page_token)
     )
     assert sorted(found.data.tags["flatmin.run_key"] for found in tracker._all_runs()) == list("abcde")
+
+
+def test_a_run_is_scheduled_then_running_then_finished(uri: str) -> None:
+    planned = run("a", metrics={}, curve=())
+    Tracker(uri).synchronise([planned])
+    assert the_run(uri, "a").info.status == "SCHEDULED"
+    Tracker(uri).extend(planned, CURVE[:1])
+    assert the_run(uri, "a").info.status == "RUNNING"
+    Tracker(uri).synchronise([run("a")])
+    assert the_run(uri, "a").info.status == "FINISHED"
+
+
+def test_a_finished_run_lasted_as_long_as_its_training(uri: str) -> None:
+    Tracker(uri).synchronise([run("a", seconds=12.5)])
+    info = the_run(uri, "a").info
+    assert info.end_time - info.start_time == 12_500
+
+
+def test_settings_that_an_older_version_did_not_write_are_added(uri: str) -> None:
+    Tracker(uri).synchronise([run("a", params={"seed": 0})])
+    Tracker(uri).synchronise([run("a", params={"seed": 0, "rho": "0.1"})])
+    assert the_run(uri, "a").data.params == {"seed": "0", "rho": "0.1"}
+
+
+def test_runs_that_are_not_ours_are_left_alone(uri: str) -> None:
+    tracker = Tracker(uri)
+    tracker.client.create_run(tracker.experiment, run_name="by hand")
+    tracker = Tracker(uri)
+    tracker.synchronise([run("a")])
+    assert set(tracker.planned()) == {"a"}
+    (foreign,) = [found for found in stored(uri) if found.info.run_name == "by hand"]
+    assert not [name for name in foreign.data.tags if name.startswith("flatmin.")]
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------
@@ -264,13 +301,13 @@ def test_a_resumed_run_that_reports_its_epochs_again_adds_nothing(uri: str) -> N
     tracker.extend(run("a"), [*CURVE[:1], *CURVE[:2]])
     tracker.extend(run("a"), CURVE)
     assert [step for step, _ in points(uri, "a", "epoch/lr")] == [1, 2, 3]
-    assert the_run(uri, "a").data.tags[tracking.EPOCHS] == "3"
+    assert the_run(uri, "a").data.tags[EPOCHS] == "3"
 
 
 def test_rows_that_go_back_in_one_report_do_not_take_the_written_epochs_back(uri: str) -> None:
     tracker = Tracker(uri)
     tracker.extend(run("a"), [*CURVE, *CURVE[:1]])
-    assert the_run(uri, "a").data.tags[tracking.EPOCHS] == "3"
+    assert the_run(uri, "a").data.tags[EPOCHS] == "3"
 
 
 def test_a_long_curve_is_written_in_batches_that_mlflow_takes(uri: str) -> None:
@@ -300,7 +337,7 @@ def test_a_live_view_writes_epochs_while_they_are_trained(uri: str, tmp_path: Pa
 
 
 def test_a_live_view_without_jobs_asks_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tracking, "connect", lambda root: pytest.fail("it asked"))
+    monkeypatch.setattr(store, "connect", lambda root: pytest.fail("it asked"))
     view = LiveView(tmp_path, {})
     view.begin([], fresh=3)
     view.close()
@@ -329,7 +366,7 @@ def silent_server() -> Iterator[str]:
 def dead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     address: str = request.getfixturevalue(request.param)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
     return address
 
 
@@ -354,7 +391,7 @@ def test_a_live_view_without_an_answer_delays_nothing(dead: str, tmp_path: Path)
 
 
 def test_the_time_a_server_has_to_answer_is_seconds() -> None:
-    assert 1 <= tracking.ANSWER_SECONDS <= 5
+    assert 1 <= server.ANSWER_SECONDS <= 5
 
 
 def test_a_server_that_stops_on_the_way_is_a_warning_and_the_records_are_taken(
@@ -395,9 +432,9 @@ def test_a_server_that_answers_anything_answers(answer: str) -> None:
         def log_message(self, *args: Any) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.handle_request).start()
-        assert tracking.answers(f"http://127.0.0.1:{server.server_port}")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as there:
+        threading.Thread(target=there.handle_request).start()
+        assert server.answers(f"http://127.0.0.1:{there.server_port}")
 
 
 # --- surroundings -------------------------------------------------------------------------------------------------
@@ -405,7 +442,7 @@ def test_a_server_that_answers_anything_answers(answer: str) -> None:
 
 def test_by_default_runs_are_shown_in_the_studys_own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert server.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_the_tracking_variable_is_respected(uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -424,6 +461,7 @@ def test_the_tracking_variable_is_respected(uri: str, monkeypatch: pytest.Monkey
     [
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("DO_NOT_TRACK", "true"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
     ],
@@ -433,6 +471,13 @@ def test_the_variable_is_set_before_mlflow_reads_it(variable: str, value: str) -
     environment = {name: text for name, text in os.environ.items() if name != variable}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [value, "False"]
+
+
+def test_a_stage_does_not_wait_for_what_it_does_not_need() -> None:
+    """Scipy and mlflow take seconds to import, in every stage that has nothing to do."""
+    script = "import sys, flatmin.stages; print(*{'mlflow', 'scipy', 'pandas', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_commit_is_noted_where_there_is_a_clone(uri: str, tmp_path: Path) -> None:
@@ -446,8 +491,8 @@ def test_the_commit_is_noted_where_there_is_a_clone(uri: str, tmp_path: Path) ->
 
 def test_without_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert tracking._git_commit(tmp_path) is None
-    assert tracking._git_commit(tmp_path / "nowhere") is None
+    assert store._git_commit(tmp_path) is None
+    assert store._git_commit(tmp_path / "nowhere") is None
 
 
 def test_settings_are_flattened_to_dotted_names() -> None:
@@ -467,7 +512,7 @@ SETTINGS = RunSettings(
 
 
 def keyed(table: str, key: str = "0123456789") -> KeyedRun:
-    plan = PlannedRun(table, "digits", "mlp", "sam", 3, SETTINGS, "tuned")
+    plan = PlannedRun(table, "digits", "mlp", "sam", 3, SETTINGS, "selected")
     return KeyedRun(plan, RunIdentity("d", "c", key))
 
 
@@ -507,23 +552,60 @@ def test_a_view_gathers_training_evaluation_and_sharpness(tmp_path: Path) -> Non
 
 def test_a_view_names_what_the_run_is(tmp_path: Path) -> None:
     workspace, keyed_run = Workspace(tmp_path), keyed("quick")
-    publish(workspace, keyed_run, train_loss=0.25)
+    publish(workspace, keyed_run, train_loss=0.25, diverged=True)
     (view,) = collect.views([keyed_run], workspace)
     assert (view.key, view.name) == ("0123456789", "digits.mlp.sam.s3-01234567")
     assert view.tags == {
         "planned": "true",
         "role": "table",
+        "table": "quick",
         "tables": "quick",
         "dataset": "digits",
         "model": "mlp",
         "method": "sam",
+        "base": "sgd",
+        "ascent": "sam",
         "seed": "3",
-        "tuned": "tuned",
+        "tuned": "selected",
+        "diverged": "true",
         "device": "cpu",
         "torch": "2",
         "timm": "1",
     }
     assert dict(flatten(view.params))["method.rho"] == 0.1
+
+
+def test_the_usual_settings_have_short_names_and_numbers_for_every_method(tmp_path: Path) -> None:
+    options = {"sgd": ("none", 0.0, {}), "sam": ("sam", 0.05, {}), "msam": ("sam", 1e-4, {"m": 32})}
+    found = {}
+    for name, (ascent, rho, more) in options.items():
+        method = ResolvedMethod(base="sgd", ascent=ascent, rho=rho, options=more)
+        noise = SymmetricNoise(kind="symmetric", rate=0.6, definition="any-class")
+        noisy = DatasetSpec(source="digits", noise=noise if name == "sam" else None)
+        settings = SETTINGS.model_copy(update={"method": method, "dataset": noisy})
+        plan = replace(keyed("quick").plan, method=name, settings=settings)
+        found[name] = params_of(collect.planned_view(KeyedRun(plan, RunIdentity("d", "c", name))))
+    axes = ("rho", "m", "lr", "weight_decay", "batch_size", "epochs", "noise_rate")
+    numbers = {name: tuple(float(params[axis]) for axis in axes) for name, params in found.items()}
+    assert numbers == {
+        "sgd": (0, 256, 0.1, 5e-4, 256, 200, 0),
+        "sam": (0.05, 256, 0.1, 5e-4, 256, 200, 0.6),
+        "msam": (1e-4, 32, 0.1, 5e-4, 256, 200, 0),
+    }
+    assert found["sgd"]["noise_rate"] == "0", "the saved search for label noise compares text"
+    assert {name: params["method"] for name, params in found.items()} == {"sgd": "sgd", "sam": "sam", "msam": "msam"}
+    assert found["msam"]["method.options.m"] == "32"
+
+
+def test_the_folder_of_own_images_is_not_shown(tmp_path: Path) -> None:
+    own = DatasetSpec(source=ImageFolder(kind="image_folder", path="/home/somebody/secret", size=32))
+    model = ModelSpec(name="mlp", pretrained="/home/somebody/weights.safetensors")
+    settings = SETTINGS.model_copy(update={"dataset": own, "model": model})
+    view = collect.planned_view(KeyedRun(replace(keyed("quick").plan, settings=settings), RunIdentity("d", "c", "k")))
+    params = params_of(view)
+    assert "somebody" not in json.dumps([params, dict(view.tags), view.note])
+    assert params["dataset.source.path"] == "own images"
+    assert params["model.pretrained"] == "own weights"
 
 
 def test_a_run_that_serves_two_tables_is_one_view_with_both(tmp_path: Path) -> None:
@@ -547,7 +629,7 @@ def test_a_run_is_known_before_it_is_trained_as_its_view_will_say(tmp_path: Path
 
 def test_views_of_records_are_what_mlflow_holds(uri: str, tmp_path: Path) -> None:
     workspace, keyed_run = Workspace(tmp_path), keyed("quick")
-    publish(workspace, keyed_run, train_loss=0.1 + 0.2, memorised=None)
+    publish(workspace, keyed_run, train_loss=0.1 + 0.2, memorised=None, diverged=False)
     runs = collect.views([keyed_run], workspace)
     assert final(synchronised(Tracker(uri), runs)) == final(as_seen(runs))
 
