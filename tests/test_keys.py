@@ -549,7 +549,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a new model": (create("models/new.py", NEW_MODEL), set()),
     "a new source": (create("data/sources/new.py", '"""A new source."""\n' + CODE), set()),
     "another source": (append("data/sources/cifar10.py", CODE), set()),
-    "the MLflow view": (append("tracking.py", CODE), set()),
+    "the MLflow view": (append("tracking/tracker.py", CODE), set()),
     "the command line": (append("cli.py", CODE), set()),
     "the results": (append("results/tables.py", CODE), set()),
     "the executor": (append("executor.py", CODE), set()),
@@ -626,7 +626,7 @@ FLOORS: list[set[str]] = [
     {"vocabulary", "keys", "work", "pretrained"},
     {"executor", "progress", "driver", "fanout"},
     {"planning", "data_items", "weight_items", "selection", "presets", "housekeeping", "results"},
-    {"tracking", "collect", "frames", "garbage", "forecast", "data_view", "model_view"},
+    {"tracking", "collect", "frames", "garbage", "forecast", "data_view", "model_view", "claims_view"},
     {"stages", "reporting", "show", "ui"},
     {"cli", "__main__"},
 ]

@@ -1,4 +1,4 @@
-"""The command line: one command per stage, plus plan, use, data, models, show, ui and gc."""
+"""The command line: one command per stage, plus plan, use, data, models, claims, show, ui and gc."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def aggregate() -> None:
 
     \b
     Example, which rebuilds the MLflow view from nothing:
-        rm mlflow.db && flatmin aggregate
+        rm -r mlflow.db mlruns && flatmin aggregate
     """
     from flatmin.reporting import aggregate_study
 
@@ -257,6 +257,28 @@ def report(partial: bool) -> None:
 
     workspace = Workspace()
     (report_partial if partial else report_study)(load_study(workspace), workspace)
+
+
+@cli.command()
+@click.argument("patterns", nargs=-1, metavar="[ID]...")
+@click.option("--verdict", metavar="WORD", help="Only claims with this verdict: reproduced, inconclusive, not-run, ...")
+@click.option("--primary", is_flag=True, help="Only the primary claims, whose p-values are adjusted together.")
+def claims(patterns: tuple[str, ...], verdict: str | None, primary: bool) -> None:
+    """List the published claims: what was printed, what was measured here, and the verdict.
+
+    ID is the id of a claim, its beginning, or a pattern with * and ?. One exact id shows that claim in full, with its
+    rule in words and, for every row that speaks to it, the departures from the published setting.
+
+    \b
+    Examples:
+        flatmin claims
+        flatmin claims sam-t4 asam-t6
+        flatmin claims --verdict reproduced
+        flatmin claims sam-t4-noise60
+    """
+    from flatmin.claims_view import print_claims
+
+    print_claims(Workspace(), patterns, verdict, primary=primary)
 
 
 @cli.command()

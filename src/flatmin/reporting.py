@@ -17,7 +17,7 @@ from flatmin.results.aggregate import aggregate
 from flatmin.results.report import report
 from flatmin.stages import Stages
 from flatmin.study import Study
-from flatmin.tracking import TrackedRun, as_seen, connect, synchronised
+from flatmin.tracking import TrackedRun, as_seen, connect, present, synchronised
 from flatmin.workspace import Workspace
 
 
@@ -37,12 +37,18 @@ def aggregate_study(study: Study, workspace: Workspace) -> None:
             workspace.results,
             frames.shifts_frame(runs, workspace),
         )
+        if tracker:
+            present(tracker, shown, _titles(study), workspace.results)
     print(f"aggregate: {len(runs)} runs in {workspace.results / 'tables'}")
 
 
 def report_study(study: Study, workspace: Workspace) -> None:
-    """Write the page."""
+    """Write the page, and show its figures in MLflow."""
     _write_page(study, workspace, workspace.results, partial=False)
+    with driver_lock(workspace.state, "report"):
+        if tracker := connect(workspace.root):
+            runs = all_runs(study, workspace)
+            present(tracker, _views(study, runs, workspace), _titles(study), workspace.results)
 
 
 def report_partial(study: Study, workspace: Workspace) -> None:
@@ -67,16 +73,21 @@ def report_partial(study: Study, workspace: Workspace) -> None:
 
 
 def _write_page(study: Study, workspace: Workspace, out: Path, *, partial: bool) -> None:
+    """Write the page; where it is partial, what it links too, since no ``aggregate`` has written that."""
     runs = all_runs(study, workspace)
+    measured = frames.runs_frame(runs, as_seen(_views(study, runs, workspace)))
+    tables, shifts = frames.table_infos(study, runs, workspace), frames.shifts_frame(runs, workspace)
+    if partial:
+        aggregate(measured, tables, frames.seconds_frame(runs, workspace), workspace.claims, out, shifts)
     report(
-        frames.runs_frame(runs, as_seen(_views(study, runs, workspace))),
-        frames.table_infos(study, runs, workspace),
+        measured,
+        tables,
         frames.histories(runs, workspace),
         workspace.claims,
         out,
         commands=_commands(workspace),
         partial=partial,
-        shifts=frames.shifts_frame(runs, workspace),
+        shifts=shifts,
     )
     print(f"report: {out / 'report.html'}")
 
@@ -90,6 +101,11 @@ def _commands(workspace: Workspace) -> list[str]:
 def all_runs(study: Study, workspace: Workspace) -> list[KeyedRun]:
     """Return the runs of all tables of the study."""
     return [run for table in study.tables for run in planned_runs(study, table, workspace)]
+
+
+def _titles(study: Study) -> dict[str, str]:
+    """Return the question of every table."""
+    return {name: study.table(name).title or name for name in study.tables}
 
 
 def _views(study: Study, runs: Sequence[KeyedRun], workspace: Workspace) -> list[TrackedRun]:

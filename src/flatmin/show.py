@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from flatmin.collect import measured, read_history
+from flatmin import frames
+from flatmin.collect import measured, read_history, views
 from flatmin.errors import FlatminError, nearest
 from flatmin.planning import KeyedRun, planned_runs
 from flatmin.records import read_head
+from flatmin.results.diagnosis import COMPARISONS, Finding, diagnose, diagnose_run
 from flatmin.study import Study
-from flatmin.tracking import flatten
+from flatmin.tracking import as_seen, flatten
 from flatmin.workspace import Workspace
 
 CURVE = ("train_loss", "train_accuracy", "validation_accuracy", "memorised")
@@ -33,7 +36,7 @@ def show_run(study: Study, workspace: Workspace, wanted: str) -> None:
     if len({run.id for run in matches}) > 1:
         _list(console, matches, workspace)
     else:
-        _show(console, matches[0], workspace)
+        _show(console, matches[0], study, workspace)
 
 
 def _list(console: Console, runs: Sequence[KeyedRun], workspace: Workspace) -> None:
@@ -42,7 +45,7 @@ def _list(console: Console, runs: Sequence[KeyedRun], workspace: Workspace) -> N
         console.print(f"{run.id}  {'trained' if trained else 'not trained yet'}", highlight=False)
 
 
-def _show(console: Console, run: KeyedRun, workspace: Workspace) -> None:
+def _show(console: Console, run: KeyedRun, study: Study, workspace: Workspace) -> None:
     folder = workspace.runs(run.plan.table) / run.id
     console.print(f"[bold]{run.id}[/bold]   table {run.plan.table}   key {run.key}", highlight=False, soft_wrap=True)
     console.print(_two_columns("settings", flatten(run.plan.settings.model_dump(mode="json"))))
@@ -58,6 +61,35 @@ def _show(console: Console, run: KeyedRun, workspace: Workspace) -> None:
         if known:
             line = f"{name:20} {_sparkline(values)}  {known[0]:.4g} -> {known[-1]:.4g}"
             console.print(line, highlight=False, soft_wrap=True)
+    _print_findings(console, *findings(run, study, workspace))
+
+
+def findings(run: KeyedRun, study: Study, workspace: Workspace) -> tuple[list[Finding], list[Finding]]:
+    """Return what is wrong with a trained run, and what only a comparison of its method's runs shows."""
+    table = run.plan.table
+    runs = planned_runs(study, table, workspace)
+    info = frames.table_infos(study.only([table]), runs, workspace)[table]
+    row = [other for other in runs if (other.plan.dataset, other.plan.model) == (run.plan.dataset, run.plan.model)]
+    measurements, histories = frames.runs_frame(row, as_seen(views(row, workspace))), frames.histories(row, workspace)
+    compared = [
+        finding
+        for finding in diagnose(measurements, histories, {table: info})
+        if finding.method == run.plan.method and finding.symptom in COMPARISONS
+    ]
+    own = diagnose_run(run.id, measurements, histories, info)
+    return [finding for finding in own if finding.symptom not in COMPARISONS], compared
+
+
+def _print_findings(console: Console, own: Iterable[Finding], compared: Iterable[Finding]) -> None:
+    found = [("this run", finding) for finding in own]
+    found += [(f"all runs of {finding.method}", finding) for finding in compared]
+    console.print("[italic]diagnosis[/italic]" if found else "[italic]diagnosis[/italic]: no rule finds anything wrong")
+    for whom, finding in found:
+        console.print(Text(f"{finding.severity}, {whom}: {finding.title}", style="bold"))
+        parts = Table.grid(padding=(0, 2))
+        for name in ("evidence", "cause", "advice"):
+            parts.add_row(f"  {name}", Text(getattr(finding, name)))
+        console.print(parts)
 
 
 def _two_columns(title: str, values: object) -> Table:

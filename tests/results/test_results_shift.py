@@ -144,7 +144,7 @@ def test_differences_are_paired_over_seeds() -> None:
     # t = 5 sqrt(3), and with two degrees of freedom p = 1 - t / sqrt(t^2 + 2)
     t = 5 * 3**0.5
     p = 1 - t / (t**2 + 2) ** 0.5
-    expected = f"+5.00 [{5 - half:+.2f}, {5 + half:+.2f}], p = {p:.3f}"
+    expected = f"+5.00 [{5 - half:+.2f}, {5 + half:+.2f}], p = {p:.3f} (3)"
     assert shown(differences, "New") == {
         "dataset": "digits",
         "model": "mlp",
@@ -193,7 +193,7 @@ def test_a_diverged_run_is_counted_and_its_difference_tested_by_signs(method: st
         for s, e in enumerate(values)
     ]
     found = blocks(frame(*parts), table(3), rows())
-    assert shown(found[1], "New")["sam"].endswith("p = 0.25 (sign-flip)")
+    assert shown(found[1], "New")["sam"].endswith("p = 0.25 (3, sign-flip)")
     assert shown(found[0], "accuracy %")["sgd"].endswith("(3)")
 
 
@@ -408,7 +408,7 @@ def test_the_csv_counts_the_runs_that_a_mean_is_over() -> None:
     parts = [line("sgd", 0, 0.5, nll=None, ece=None, diverged=True), line("sgd", 1, 0.5)]
     one = read(shift_csv(frame(*parts), "quick")).iloc[0]
     assert (one["n"], one["accuracy_percent_mean"]) == (2, 50)
-    assert one["nll_mean"] == 5.0
+    assert (one["nll_mean"], one["nll_n"], one["accuracy_percent_n"]) == (5.0, 1, 2)
 
 
 def test_the_csv_is_of_one_table_and_the_same_bytes_every_time() -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic import WRN, make_runs, make_seconds, make_study, make_table
+from synthetic import ASCENTS, DIGITS, WRN, make_runs, make_study, make_table
 
-from flatmin.results.blocks import Layout, layout
-from flatmin.results.cost import cost_frame, cost_markdown
+from flatmin.results.block import MOST_COLUMNS, Block, readable
+from flatmin.results.blocks import EARLY, LAST, Layout, layout
 from flatmin.results.inputs import measured
-from flatmin.results.tables import markdown, metrics, tex, tex_escape, tidy
+from flatmin.results.tables import markdown, metrics, tidy
 
 NOISY = ("digits-noise60", "mlp")
 
@@ -69,7 +69,7 @@ def test_diverged_and_missing_runs_are_counted(study: tuple[pd.DataFrame, Layout
     text = markdown(study[1])
     assert "sam: 1 diverged run counted as it is" in text
     assert "asam: 1 of 5 runs missing" in text
-    assert "2.00x; 1 diverged, 0 missing" in text
+    assert "2.00x (5); 1 diverged, 0 missing" in text
 
 
 def test_gradients_are_relative_to_the_first_baseline(study: tuple[pd.DataFrame, Layout]) -> None:
@@ -97,24 +97,6 @@ def test_markdown_rows_have_as_many_cells_as_the_header(study: tuple[pd.DataFram
     for block in re.split(r"\n\n", markdown(study[1])):
         widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
         assert len(widths) <= 1
-
-
-def test_tex_is_balanced_and_escaped(study: tuple[pd.DataFrame, Layout]) -> None:
-    text = tex(study[1])
-    plain = text.replace(r"\{", "").replace(r"\}", "")
-    assert plain.count("{") == plain.count("}")
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\toprule") == 3
-    assert text.count(r"\midrule") == text.count(r"\bottomrule") == 3
-    assert not re.search(r"(?<!\\)[%#_]", text.split("\n", 1)[1])
-    assert text.count("$") % 2 == 0
-    for table in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
-        for row in re.findall(r"^  (.*) \\\\$", table[1], re.MULTILINE):
-            assert len(re.split(r"(?<!\\)&", row)) == len(table[0])
-
-
-def test_tex_escape() -> None:
-    assert tex_escape("a_b & 5% -1.5 ± 2 <") == r"a\_b \& 5\% $-$1.5 $\pm$ 2 $<$"
-    assert tex_escape("sgd-2x \\ {x}") == r"sgd-2x \textbackslash{} \{x\}"
 
 
 def test_one_seed_prints_no_interval() -> None:
@@ -153,10 +135,164 @@ def test_metrics_are_nested_and_have_no_dots(study: tuple[pd.DataFrame, Layout])
     assert not [name for name in names(found) if "." in name]
 
 
-def test_cost_divides_seconds_by_gradients() -> None:
-    runs, _ = make_study()
-    frame = cost_frame(measured(runs), make_seconds(runs))
-    assert frame["microseconds_per_gradient"].to_numpy() == pytest.approx(10.0)
-    assert len(frame) == 3 * 4
-    assert cost_markdown(frame).count("\n| quick") == 8
-    assert cost_frame(measured(runs), make_seconds(runs).head(0)).empty
+# --- equal compute ----------------------------------------------------------------------------------------------------
+
+
+def equal_compute(laid: Layout) -> Block:
+    (block,) = [block for block in laid.blocks if block.caption.startswith("At equal compute")]
+    return block
+
+
+def test_equal_compute_compares_with_the_baseline_that_used_as_many_gradients() -> None:
+    """On noisy digits sgd is the better baseline, and sgd-2x costs what sam does: their differences are two."""
+    runs, tables = make_study()
+    laid = layout(measured(runs), tables["quick"])
+    gaps = accuracies(runs, "sam") - accuracies(runs, "sgd-2x")
+    row = next(row for row in equal_compute(laid).rows if row[0] == NOISY[0] and row[2] == "sam")
+    low, high = gaps.mean() - half_width(gaps), gaps.mean() + half_width(gaps)
+    assert row[3:5] == ("2.00x (5)", "sgd-2x")
+    assert row[5] == f"{gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}], p < 0.001 (5)"
+    assert gaps.mean() != pytest.approx((accuracies(runs, "sam") - accuracies(runs, "sgd")).mean())
+
+
+def test_equal_compute_leaves_out_baselines_and_methods_without_a_counterpart() -> None:
+    runs, tables = make_study()
+    runs.loc[runs["method"] == "asam", "gradients"] *= 1.02
+    methods = {row[2] for row in equal_compute(layout(measured(runs), tables["quick"])).rows}
+    assert methods == {"sam"}
+
+
+def test_a_run_that_ended_early_leaves_its_method_its_counterpart() -> None:
+    runs, tables = make_study()
+    runs.loc[(runs["method"] == "sam") & (runs["seed"] == 0), "gradients"] = 100
+    laid = layout(measured(runs), tables["quick"])
+    assert {row[2] for row in equal_compute(laid).rows} == {"sam", "asam"}
+
+
+def test_without_a_longer_baseline_there_is_no_such_block() -> None:
+    table = make_table("one", {NOISY: DIGITS}, methods=("sgd", "sam"))
+    laid = layout(measured(make_runs(table, {"sgd": 0.9, "sam": 0.91})), table)
+    assert not [block for block in laid.blocks if "equal compute:" in block.caption]
+
+
+# --- wide tables ------------------------------------------------------------------------------------------------------
+
+MANY = ("sgd", "sgd-2x", *(f"sam-{i}" for i in range(7)))
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> Layout:
+    for name in MANY[2:]:
+        monkeypatch.setitem(ASCENTS, name, "sam")
+    table = make_table("many", {("a", "mlp"): DIGITS, ("b", "mlp"): DIGITS}, methods=MANY)
+    return layout(measured(make_runs(table, {name: 0.9 + i / 100 for i, name in enumerate(MANY)})), table)
+
+
+def test_many_methods_are_rows_of_a_block_for_each_dataset(wide: Layout) -> None:
+    assert len(MANY) > MOST_COLUMNS
+    for block, dataset in zip(wide.blocks, "ab", strict=False):
+        assert [row[0] for row in block.rows] == [*MANY]
+        assert block.caption.startswith(f"{dataset} / mlp. ")
+    assert all(len(block.header) <= MOST_COLUMNS for block in wide.blocks)
+
+
+def test_a_transposed_table_prints_the_same_numbers(wide: Layout) -> None:
+    frame = pd.read_csv(io.StringIO(tidy(wide))).set_index(["dataset", "method"])
+    for block, dataset in zip(wide.blocks, "ab", strict=False):
+        for row in block.rows:
+            shown, line = dict(zip(block.header, row, strict=True)), frame.loc[dataset, row[0]]
+            assert shown[LAST] == printed_mean(line, "test_accuracy_percent")
+            assert shown[EARLY] == printed_mean(line, "early_test_accuracy_percent")
+            assert shown[f"difference, {LAST}"] == printed_difference(line, "difference", line["baseline"])
+
+
+def test_columns_become_rows_and_none_is_lost() -> None:
+    methods = tuple(f"m{i}" for i in range(9))
+    rows = tuple(("d", "m", f"set {i}", *(f"{i}{name}" for name in methods)) for i in range(10))
+    found = readable([Block("Caption.", ("dataset", "model", "test set", *methods), rows, 3)])
+    assert [block.header for block in found] == [
+        ("method", *(f"set {i}" for i in range(8))),
+        ("method", "set 8", "set 9"),
+    ]
+    assert [*found[0].rows[3], *found[1].rows[3][1:]] == ["m3", *(f"{i}m3" for i in range(10))]
+    assert found[0].caption == "d / m. Caption."
+
+
+def test_a_table_that_can_be_read_stays_as_it_is() -> None:
+    block = Block("", ("dataset", "model", *"abcdefgh"), (("d", "m", *"12345678"),), 2)
+    assert readable([block]) == [block]
+
+
+# --- golden: what is printed is what the csv has ----------------------------------------------------------------------
+
+
+def printed_mean(line: pd.Series, name: str) -> str:
+    mean, half, n = (line[f"{name}_{part}"] for part in ("mean", "half_width", "n"))
+    return "–" if n == 0 else f"{mean:.2f} ({n})" if np.isnan(half) else f"{mean:.2f} ± {half:.2f} ({n})"
+
+
+def printed_difference(line: pd.Series, name: str, baseline: object) -> str:
+    if baseline == line.name or baseline == line.name[-1]:
+        return "baseline"
+    mean, low, high, n, p = (line[f"{name}_{part}"] for part in ("points", "low", "high", "n", "p"))
+    if n == 1:
+        return f"{mean:+.2f} (one seed)"
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:#.2g}"
+    mark = ", sign-flip" if line[f"{name}_test"] == "sign-flip" else ""
+    return "–" if n == 0 else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}], {shown} ({n}{mark})"
+
+
+def golden(line: pd.Series, block: Block, row: tuple[str, ...]) -> str:
+    """What a cell must be, from the csv's line of its method alone."""
+    if block.caption.startswith("Gradient"):
+        cost = "–" if line["n"] == 0 else f"{line['relative_gradients']:.2f}x ({line['n']})"
+        return f"{cost}; {line['diverged_runs']} diverged, {line['missing']} missing"
+    early = "early_" if row[2] == EARLY else ""
+    if block.caption.startswith("Test"):
+        return printed_mean(line, f"{early}test_accuracy_percent")
+    return printed_difference(line, f"{early}difference", line[f"{early}baseline"])
+
+
+def test_every_printed_number_is_the_csvs(study: tuple[pd.DataFrame, Layout]) -> None:
+    """Each dress shows each cell, and each cell is recomputed from the csv's full precision."""
+    laid = study[1]
+    frame = pd.read_csv(io.StringIO(tidy(laid))).set_index(["dataset", "model", "method"], drop=False)
+    frame.index.names = [None, None, None]
+    for block in laid.blocks:
+        for row in block.rows:
+            assert f"| {' | '.join(row)} |" in markdown(laid)
+            if block.caption.startswith("At equal compute"):
+                line = frame.loc[row[:3]]
+                assert row[4] == line["equal_baseline"]
+                assert row[5] == printed_difference(line, "equal_difference", None)
+                assert row[6] == printed_difference(line, "early_equal_difference", None)
+                continue
+            for method, text in zip(block.header[block.stubs :], row[block.stubs :], strict=True):
+                assert text == golden(frame.loc[(*row[:2], method)], block, row), (block.caption, row[:3], method)
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 5])
+def test_no_number_is_printed_without_its_n(seeds: int) -> None:
+    runs, tables = make_study()
+    for table in tables.values():
+        laid = layout(measured(runs[runs["seed"] < seeds]), table)
+        for block in laid.blocks:
+            for text in (text for row in block.rows for text in row[block.stubs :]):
+                bare = text in ("–", "baseline", "none") or text in table.methods or text.startswith("–; ")
+                assert bare or re.search(r"\(\d+(, sign-flip)?\)|\(one seed\)", text), text
+
+
+def test_the_csv_has_an_n_beside_every_mean(study: tuple[pd.DataFrame, Layout]) -> None:
+    header = next(csv.reader(tidy(study[1]).splitlines()))
+    means = [name.removesuffix("_mean") for name in header if name.endswith("_mean")]
+    points = [name.removesuffix("_points") for name in header if name.endswith("_points")]
+    assert len(means) > 15
+    assert {f"{name}_n" for name in [*means, *points]} <= {*header}
+
+
+def test_a_measurement_that_a_run_lacks_is_not_counted() -> None:
+    runs, tables = make_study()
+    runs.loc[(runs["method"] == "sam") & (runs["seed"] == 1), "sharpness_n_step"] = np.nan
+    frame = pd.read_csv(io.StringIO(tidy(layout(measured(runs), tables["quick"]))))
+    sam = frame[frame["method"] == "sam"].iloc[0]
+    assert (sam["n"], sam["sharpness_n_step_n"], sam["test_accuracy_percent_n"]) == (5, 4, 5)

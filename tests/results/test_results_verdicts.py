@@ -98,7 +98,20 @@ def test_a_diverged_run_counts_and_sign_flips_decide(claims: dict[str, ClaimSpec
     assert "cannot fall below 0.062" in found.remark
     six = outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85, 0.8], diverged=1)
     assert six.evidence.p == pytest.approx(2 / 2**6)
-    assert six.verdict == "reproduced"
+    assert six.verdict == "inconclusive"
+    assert "failures alone reproduce no claim" in six.remark
+    seven = outcome_of(claims[CLAIM], [0.7, 0.9, 0.8, 0.75, 0.85, 0.8, 0.9], diverged=1)
+    assert seven.evidence.sound == pytest.approx(1 / 2**6)
+    assert seven.verdict == "reproduced"
+
+
+def test_a_claim_of_failures_is_reproduced_by_them(claims: dict[str, ClaimSpec]) -> None:
+    claim, gaps = claims["guide-rho-above-1-unstable"], [-80.0, -82, -81, -79, -80, -83]
+    found = outcome_of(claim, gaps, diverged=6, methods=("sgd", "sam", "sam-rho2"), treatment="sam-rho2")
+    assert found.verdict == "reproduced"
+    doubtful = claim.model_copy(update={"rule": claim.rule.model_copy(update={"failures": "doubtful"})})
+    found = outcome_of(doubtful, gaps, diverged=6, methods=("sgd", "sam", "sam-rho2"), treatment="sam-rho2")
+    assert found.verdict == "inconclusive"
 
 
 def test_the_better_baseline_is_chosen_by_mean(claims: dict[str, ClaimSpec]) -> None:
@@ -313,14 +326,14 @@ def test_no_effect_is_refuted_in_both_directions(claims: dict[str, ClaimSpec], g
 
 def test_holm_makes_no_effect_out_of_no_significance(claims: dict[str, ClaimSpec]) -> None:
     claim = claims[CLAIM]
-    evidence = weigh(claim, np.array([0.1, 0.2, 0.15, 0.12, 0.18]), diverged=False)
+    evidence = weigh(claim, np.array([0.1, 0.2, 0.15, 0.12, 0.18]))
     assert evidence.p < 0.05
     assert evidence.equivalence < 0.05
     assert decide(claim, evidence, 0.2) == "inconclusive"
 
 
 def test_with_a_diverged_run_no_size_is_judged(claims: dict[str, ClaimSpec]) -> None:
-    gaps = [0.2, 0.25, 0.2, 0.22, 0.2, 0.21]
+    gaps = [0.2, 0.25, 0.2, 0.22, 0.2, 0.21, 0.2]
     assert outcome_of(claims[CLAIM], gaps).verdict == "reproduced-smaller"
     assert outcome_of(claims[CLAIM], gaps, diverged=1).verdict == "reproduced"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,8 +16,11 @@ from flatmin.results.claims import judge
 from flatmin.results.cost import cost_csv, cost_frame, cost_markdown
 from flatmin.results.files import prune, write_text
 from flatmin.results.inputs import TableInfo, measured
+from flatmin.results.paper_tables import paper_files
 from flatmin.results.shift import shift_csv
 from flatmin.results.tables import markdown, metrics, tex, tidy
+
+SUFFIXES = (".csv", ".md", ".tex")
 
 
 def aggregate(
@@ -27,9 +31,11 @@ def aggregate(
     out: Path,
     shifts: pd.DataFrame | None = None,
 ) -> None:
-    """Write ``out``/tables/*.{csv,md,tex}, claims.{json,md}, metrics.json and cost.{csv,md}.
+    """Write ``out``/tables/*.{csv,md,tex}, metrics/*.json, claims.{json,md} and cost.{csv,md}.
 
-    A table that was measured on further test sets has a ``*.shift.csv`` too.
+    A table that was measured on further test sets has a ``*.shift.csv`` too, and a paper's table that the study speaks
+    to is ``paper-*``. Metrics are a file per table, dataset,
+    model and method, so that ``dvc metrics show`` prints a line for each.
 
     All but cost.* depend on ``runs``, ``tables`` and the claims file alone, to the byte. Files of tables that are no
     longer in the study are removed.
@@ -49,20 +55,35 @@ def aggregate(
     claims = load_claims(claims_path)
     finished = measured(runs)
     layouts = {name: layout(finished, table, shifts) for name, table in tables.items()}
-    judged = judge(claims, finished, tables)
+    judged = judge(claims, finished, tables, shifts=shifts)
+    printed = paper_files(judged, tables, finished)
     for name, laid in layouts.items():
-        write_text(out / "tables" / f"{name}.csv", tidy(laid))
-        write_text(out / "tables" / f"{name}.md", markdown(laid))
-        write_text(out / "tables" / f"{name}.tex", tex(laid))
-    shifted = {} if shifts is None else {name: shift_csv(shifts, name) for name in tables if name in {*shifts["table"]}}
-    for name, text in shifted.items():
-        write_text(out / "tables" / f"{name}.shift.csv", text)
-    suffixes = (".csv", ".md", ".tex")
-    kept = [name + suffix for name in tables for suffix in suffixes]
-    prune(out / "tables", [*kept, *(f"{name}.shift.csv" for name in shifted)], suffixes)
+        printed |= {f"{name}.csv": tidy(laid), f"{name}.md": markdown(laid), f"{name}.tex": tex(laid)}
+        if shifts is not None and (shifts["table"] == name).any():
+            printed[f"{name}.shift.csv"] = shift_csv(shifts, name)
+    _write_folder(out / "tables", printed, SUFFIXES)
+    _write_folder(out / "metrics", _metric_files(metrics(layouts)), (".json",))
     write_text(out / "claims.json", claims_json(judged))
     write_text(out / "claims.md", claims_markdown(judged))
-    write_text(out / "metrics.json", json.dumps(metrics(layouts), indent=2, allow_nan=False))
-    cost = cost_frame(finished, seconds)
+    cost = cost_frame(finished, seconds, tables)
     write_text(out / "cost.csv", cost_csv(cost))
     write_text(out / "cost.md", cost_markdown(cost))
+
+
+def _write_folder(folder: Path, files: Mapping[str, str], suffixes: tuple[str, ...]) -> None:
+    """Write ``files`` into ``folder`` and remove all others with these suffixes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    prune(folder, files, suffixes)
+
+
+def _metric_files(nested: Mapping[str, Any]) -> dict[str, str]:
+    """One small JSON file per table, dataset, model and method."""
+    return {
+        f"{table}.{dataset}.{model}.{method}.json": json.dumps(numbers, indent=2, allow_nan=False)
+        for table, datasets in nested.items()
+        for dataset, models in datasets.items()
+        for model, methods in models.items()
+        for method, numbers in methods.items()
+    }

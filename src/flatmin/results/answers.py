@@ -1,42 +1,116 @@
-"""One plain sentence per row and kind of ascent: what a busy reader takes home."""
+"""Does SAM beat SGD here, by how much, how sure, at what cost: what a busy reader takes home, in plain sentences."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
+from flatmin.results.block import Block
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import Cell, Row, select
-from flatmin.results.inputs import MethodInfo, TableInfo
-from flatmin.results.statistics import ALPHA, Interval
-from flatmin.results.wording import count, method_title
+from flatmin.results.inputs import MethodInfo, RowKey, TableInfo
+from flatmin.results.statistics import ALPHA, Interval, Paired
+from flatmin.results.wording import count, difference_text, method_title, p_value
 
 Tone = Literal["better", "worse", "unclear"]
+
+SAM = "sam"
+"""The ascent that a study is about where it has it; else its first one."""
+
+TEST_WORDS = {"t": "paired t test", "sign-flip": "sign-flip test"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A sentence, the number it turns on (signed accuracy points), and which way it points."""
+    """One method in one row against the better baseline.
 
+    ``number`` and ``interval`` are ``difference`` in signed accuracy points. ``sentence`` says which is better by how
+    much; ``sure``, ``early`` and ``cost`` are the other three facts. ``equal`` is the plain method with as many
+    gradients, and the difference from it (None: there is none, or it is the better baseline). ``gradients`` are
+    relative to the first baseline's (NaN: unknown). ``trouble`` must be known before any of this is believed (empty if
+    there is none). ``tone`` says where the difference lies, ``early_tone`` where the early-stopped one does (None: not
+    measured).
+    """
+
+    table: str
+    place: str
+    method: str
+    difference: Paired
     number: str
+    interval: str
     sentence: str
+    sure: str
+    early: str
+    cost: str
+    equal: tuple[str, str] | None
+    gradients: float
+    trouble: str
     tone: Tone
+    early_tone: Tone | None
 
 
-def answers(layout: Layout, runs: pd.DataFrame) -> list[Answer]:
-    """The sentences of a table, row by row."""
-    own = runs[runs["table"] == layout.table.name]
+def headlines(layout: Layout, runs: pd.DataFrame) -> list[Answer]:
+    """The answers of a table, one per row: SAM's where the table has it, else those of its first ascent."""
     return [
-        _answer(layout.table, row, row.cells[method])
-        for row in layout.cells
-        for method in representatives(layout.table, select(own, row.key))
-        if row.cells[method].difference is not None
+        _answer(layout.table, row, cell)
+        for row, cells in _compared(layout, runs)
+        for cell in cells
+        if cell.method == headline(layout.table, runs, row.key)
     ]
+
+
+def unanswered(layout: Layout, runs: pd.DataFrame) -> list[str]:
+    """The rows of a table that have no answer yet, in words."""
+    answered = [
+        row.key
+        for row, cells in _compared(layout, runs)
+        if headline(layout.table, runs, row.key) in [cell.method for cell in cells]
+    ]
+    return [_place(layout.table, row) for row in layout.cells if row.key not in answered]
+
+
+def headline(table: TableInfo, runs: pd.DataFrame, row: RowKey) -> str | None:
+    """The method of a row that its answer is about; named by what it is, never chosen by its result."""
+    own = runs[runs["table"] == table.name]
+    ascents = own.drop_duplicates("method").set_index("method")["ascent"].to_dict()
+    present = [ascents[method] for method in table.methods if ascents.get(method, "none") != "none"]
+    wanted = SAM if SAM in present else next(iter(present), None)
+    fitting = [name for name in representatives(table, select(own, row)) if ascents[name] == wanted]
+    return min(fitting, key=lambda name: len(table.options_of(name)), default=None)
+
+
+def others(layouts: Sequence[Layout], runs: pd.DataFrame) -> Block | None:
+    """Every other ascent against the better baseline of its row, one line each; None where there is none."""
+    several = len(layouts) > 1
+    body = [
+        (
+            *([layout.table.name] if several else []),
+            row.dataset,
+            row.model,
+            cell.method,
+            row.baseline or "none",
+            difference_text(cell.difference),
+            difference_text(cell.early_difference),
+            f"{_times(cell.relative_gradients)} ({cell.n})",
+        )
+        for layout in layouts
+        for row, cells in _compared(layout, runs)
+        for cell in cells
+        if cell.method != headline(layout.table, runs, row.key)
+    ]
+    caption = (
+        "The other methods, one per ascent and options, against the better baseline of their row: accuracy points with "
+        "95% interval and two-sided p (seeds), at the last and at the early-stopped epoch (against the better baseline "
+        "at that epoch), paired over seeds; gradients relative to the first baseline's."
+    )
+    stubs = (*(["table"] if several else []), "dataset", "model", "method", "baseline")
+    header = (*stubs, "last epoch", "early-stopped", "gradients")
+    return Block(caption, header, tuple(body), len(stubs)) if body else None
 
 
 def representatives(table: TableInfo, runs: pd.DataFrame) -> Iterator[str]:
@@ -52,66 +126,122 @@ def representatives(table: TableInfo, runs: pd.DataFrame) -> Iterator[str]:
         yield next((name for name in names if name in tuned), names[0])
 
 
+def _compared(layout: Layout, runs: pd.DataFrame) -> Iterator[tuple[Row, list[Cell]]]:
+    """Yield each row with the cells that are compared with its baseline, a representative of each ascent."""
+    own = runs[runs["table"] == layout.table.name]
+    for row in layout.cells:
+        cells = [row.cells[method] for method in representatives(layout.table, select(own, row.key))]
+        yield row, [cell for cell in cells if cell.difference is not None]
+
+
 def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:
     difference = cell.difference
     assert difference is not None
-    tone: Tone = "unclear"
-    if difference.p < ALPHA:
-        tone = "better" if difference.interval.mean > 0 else "worse"
-    said = f"{_where(table, row)}{_claim(table, row, cell, tone)}; {_early(row, cell)}."
-    sentence = f"{said}{_edge(table, row, cell)}{_trouble(cell)}"
-    span = difference.interval
-    return Answer(f"{span.mean:+.{_decimals(span)}f}", sentence, tone)
+    span, tone = difference.interval, _tone(difference)
+    place = _place(table, row)
+    troubles = [*_edge(table, row, cell), *_troubles(cell), *_troubles(row.cells[str(row.baseline)])]
+    return Answer(
+        table=table.name,
+        place=place,
+        method=method_title(cell.method),
+        difference=difference,
+        number=f"{span.mean:+.{_decimals(span)}f}",
+        interval=_interval(span),
+        sentence=f"On {place}, {_claim(table, row, cell, tone)}.",
+        sure=_sure(difference),
+        early=_early(row, cell),
+        cost=_cost(table, row, cell),
+        equal=_at_equal_cost(row, cell),
+        gradients=cell.relative_gradients,
+        trouble=" ".join(troubles),
+        tone=tone,
+        early_tone=_tone(cell.early_difference) if cell.early_difference else None,
+    )
 
 
-def _where(table: TableInfo, row: Row) -> str:
-    data = table.rows[row.key].title if row.key in table.rows else row.dataset
-    return f"On {data} ({row.model}), "
+def _place(table: TableInfo, row: Row) -> str:
+    """The row in plain words; by its dataset's name where another row reads the same."""
+    titles = [(info.title, model) for (_, model), info in table.rows.items()]
+    title = table.rows[row.key].title if row.key in table.rows else row.dataset
+    return f"{title if titles.count((title, row.model)) <= 1 else row.dataset} ({row.model})"
+
+
+def _tone(difference: Paired) -> Tone:
+    if not difference.p < ALPHA:
+        return "unclear"
+    return "better" if difference.interval.mean > 0 else "worse"
 
 
 def _claim(table: TableInfo, row: Row, cell: Cell, tone: Tone) -> str:
-    difference = cell.difference
-    assert difference is not None
+    assert cell.difference is not None
     method = method_title(cell.method)
     rivals = method_title(str(row.baseline))
     rival = f"the better baseline ({rivals})" if len(table.baseline) > 1 else rivals
-    span = difference.interval
+    span = cell.difference.interval
     size = f"{abs(span.mean):.{_decimals(span)}f} points"
-    if tone == "better":
-        return f"{method} beats {rival} by {size} ({_interval(span)})"
-    if tone == "worse":
-        mirrored = Interval(-span.mean, span.half_width, span.n, span.sd)
-        return f"{method} falls behind {rival} by {size} ({_interval(mirrored)})"
-    return f"{method} and {rival} cannot be told apart: {span.mean:+.{_decimals(span)}f} points ({_interval(span)})"
+    if tone == "unclear":
+        return f"{method} and {rival} cannot be told apart"
+    return f"{method} {'beats' if tone == 'better' else 'falls behind'} {rival} by {size}"
+
+
+def _sure(difference: Paired) -> str:
+    n = count(difference.interval.n, "seed")
+    if math.isnan(difference.p):
+        return f"{n}: no test is possible"
+    p = p_value(difference.p)
+    return f"p {p if p.startswith('<') else f'= {p}'}, {TEST_WORDS.get(difference.test, difference.test)} over {n}"
 
 
 def _early(row: Row, cell: Cell) -> str:
     if cell.early_difference is None:
-        return "early stopping was not measured"
+        return "not measured"
     span = cell.early_difference.interval
-    digits = _decimals(span)
-    ends = "" if math.isnan(span.half_width) else f" ({span.low:.{digits}f} to {span.high:.{digits}f})"
-    rival = "" if row.early_baseline == row.baseline else f" to {method_title(str(row.early_baseline))}"
-    return f"with early stopping the gap{rival} is {span.mean:+.{digits}f}{ends}"
+    rival = "" if row.early_baseline == row.baseline else f" against {method_title(str(row.early_baseline))}"
+    return f"{span.mean:+.{_decimals(span)}f} points{rival} ({_interval(span)})"
 
 
-def _edge(table: TableInfo, row: Row, cell: Cell) -> str:
+def _cost(table: TableInfo, row: Row, cell: Cell) -> str:
+    unit = method_title(table.baseline[0])
+    if math.isnan(cell.relative_gradients):
+        return f"unknown: no finished run of {unit}"
+    rival = row.cells[str(row.baseline)]
+    beside = f" ({method_title(rival.method)}: {_times(rival.relative_gradients)})"
+    said = f"{_times(cell.relative_gradients)} the gradients of {unit}, {count(cell.n, 'run')}"
+    return said + (beside if rival.method != table.baseline[0] else "")
+
+
+def _at_equal_cost(row: Row, cell: Cell) -> tuple[str, str] | None:
+    if cell.equal_difference is None or cell.equal == row.baseline:
+        return None
+    span = cell.equal_difference.interval
+    return method_title(str(cell.equal)), f"{span.mean:+.{_decimals(span)}f} points ({_interval(span)})"
+
+
+def _times(ratio: float) -> str:
+    return "–" if math.isnan(ratio) else f"{ratio:.2f}".rstrip("0").rstrip(".") + "x"
+
+
+def _edge(table: TableInfo, row: Row, cell: Cell) -> Iterator[str]:
     names = [name.replace("_", " ") for name in table.edge_of(row.key, cell.method)]
-    return f" Its {' and '.join(names)} lies at the edge of its grid." if names else ""
+    if names:
+        yield f"Its {' and '.join(names)} lies at the edge of its grid."
+
+
+def _troubles(cell: Cell) -> Iterator[str]:
+    method, counted = method_title(cell.method), "is" if cell.diverged == 1 else "are"
+    if cell.diverged:
+        yield f"{count(cell.diverged, 'run')} of {method} diverged and {counted} counted."
+    if cell.missing:
+        yield f"{count(cell.missing, 'run')} of {method} missing."
 
 
 def _interval(span: Interval) -> str:
     if math.isnan(span.half_width):
         return f"{count(span.n, 'seed')}, no interval"
     digits = _decimals(span)
-    return f"95% interval {span.low:.{digits}f} to {span.high:.{digits}f}, {count(span.n, 'seed')}"
+    return f"95% interval {span.low:+.{digits}f} to {span.high:+.{digits}f}, {count(span.n, 'seed')}"
 
 
 def _decimals(span: Interval) -> int:
     """One decimal, or two where the interval is so narrow that one would hide its ends."""
     return 2 if span.half_width < 0.5 else 1
-
-
-def _trouble(cell: Cell) -> str:
-    said = f" {count(cell.diverged, 'run')} of {method_title(cell.method)} diverged." if cell.diverged else ""
-    return said + (f" {count(cell.missing, 'run')} of {method_title(cell.method)} missing." if cell.missing else "")

@@ -14,6 +14,9 @@ from flatmin.results.statistics import Interval, Paired, mean_interval, paired
 PERCENT = 100.0
 ENVIRONMENT = ("device", "torch", "timm")
 
+EQUAL_COMPUTE = 0.01
+"""Relative difference up to which two methods used as many gradients: steps skipped or rounded do not matter."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -22,6 +25,9 @@ class Cell:
     ``planned`` counts the table's seeds, ``n`` the runs that finished, ``diverged`` those of them that diverged.
     ``means`` holds every measurement in its own unit. Differences (in accuracy points) are method minus baseline over
     the seeds that both have, and None for the baseline itself (at that epoch) or where no seed pairs.
+
+    ``equal`` is the baseline method that used as many gradients, None if there is none and for baselines; the two
+    ``equal`` differences are from it.
     """
 
     method: str
@@ -32,6 +38,9 @@ class Cell:
     difference: Paired | None
     early_difference: Paired | None
     relative_gradients: float
+    equal: str | None = None
+    equal_difference: Paired | None = None
+    early_equal_difference: Paired | None = None
 
     @property
     def missing(self) -> int:
@@ -109,6 +118,7 @@ def _cell(
     runs: pd.DataFrame, table: TableInfo, method: str, baselines: tuple[str | None, str | None], unit: float
 ) -> Cell:
     own = runs[runs["method"] == method]
+    equal = None if method in table.baseline else _equal(runs, method, table.baseline)
     return Cell(
         method=method,
         planned=len(table.seeds),
@@ -118,7 +128,20 @@ def _cell(
         difference=_difference(runs, method, baselines[0], "test_accuracy"),
         early_difference=_difference(runs, method, baselines[1], "early_test_accuracy"),
         relative_gradients=float(own["gradients"].mean() / unit) if len(own) else float("nan"),
+        equal=equal,
+        equal_difference=_difference(runs, method, equal, "test_accuracy"),
+        early_equal_difference=_difference(runs, method, equal, "early_test_accuracy"),
     )
+
+
+def _equal(runs: pd.DataFrame, method: str, baselines: Sequence[str]) -> str | None:
+    """The baseline with as many gradients as ``method``; medians, as a run that diverged may have ended early."""
+    gradients = runs.groupby("method")["gradients"].median()
+    if method not in gradients:
+        return None
+    gaps = {name: abs(gradients[name] / gradients[method] - 1) for name in baselines if name in gradients}
+    nearest = min(gaps, key=lambda name: gaps[name], default=None)
+    return nearest if nearest is not None and gaps[nearest] <= EQUAL_COMPUTE else None
 
 
 def _difference(runs: pd.DataFrame, method: str, baseline: str | None, column: str) -> Paired | None:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from flatmin.results.claim_spec import SAMENESS, ClaimSpec
+from flatmin.results.claim_spec import ClaimSpec
 from flatmin.results.claims import Judged, Outcome
+from flatmin.results.rules import SAMENESS
 from flatmin.results.statistics import Interval
 from flatmin.results.verdicts import counted
 from flatmin.results.wording import count, decimals_of, p_value, signed
@@ -37,13 +38,13 @@ FIDELITY_WORDS = {
 TEST_WORDS = {"t": "t test", "sign-flip": "sign-flip test", "relabelling": "methods relabelled", "none": "no test"}
 """The tests in print."""
 
-MEANS = ("treatment_mean", "baseline_mean")
+MEANS = ("treatment_mean", "baseline_mean", "here_mean", "there_mean")
 """Details that are printed among the facts; the others stand with the measured number."""
 
 
 def claims_json(judged: Sequence[Judged]) -> str:
     """All claims in the file's order, with every outcome and every number in full precision."""
-    return json.dumps([_claim_record(j) for j in judged], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps([claim_record(j) for j in judged], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def claims_markdown(judged: Sequence[Judged]) -> str:
@@ -55,7 +56,9 @@ def claims_markdown(judged: Sequence[Judged]) -> str:
     lines += ["## What the words mean", ""]
     lines += [f"- **{word}**: {meaning}" for word, meaning in (VERDICT_WORDS | FIDELITY_WORDS).items()]
     lines += ["", "## Not run", ""]
-    lines += [f"- `{j.claim.id}` ({_place(j.claim)}): {j.claim.statement}" for j in judged if not j.outcomes]
+    lines += [
+        f"- `{j.claim.id}` ({_place(j.claim)}): {j.claim.statement} ({j.reason})" for j in judged if not j.outcomes
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -86,6 +89,11 @@ def measured_text(outcome: Outcome) -> str:
     if kind == "early-stopping":
         gaps = f"{signed(details['last_epoch_gap'])} at the last epoch, {signed(details['early_stopped_gap'])}"
         return f"gap {gaps} early-stopped; half the former minus the latter: {text}"
+    if kind == "share":
+        gains = f"{signed(details['gain'])} where the reference has {signed(details['reference_gain'])}"
+        return f"gain {gains}; the former minus {outcome.claim.rule.share:.0%} of the latter: {text}"
+    if kind == "interaction":
+        return f"gain {signed(details['gain_here'])} here, {signed(details['gain_there'])} there; difference {text}"
     return text
 
 
@@ -109,7 +117,9 @@ def published_text(claim: ClaimSpec) -> str:
         return "no number published"
     if published.unit == "ratio":
         return f"{published.effect:g}x"
-    text = f"{signed(published.effect)} points"
+    if published.unit == "tau":
+        return f"tau {signed(published.effect)}"
+    text = f"{signed(published.effect)} points" if published.in_points else signed(published.effect)
     if published.treatment is not None and published.baseline is not None:
         sides = [_value(side.value, side.spread) for side in (published.treatment, published.baseline)]
         text += f" ({published.unit}: {sides[0]} against {sides[1]})"
@@ -122,6 +132,8 @@ def facts(outcome: Outcome) -> list[str]:
     found += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in outcome.details.items() if name in MEANS]
     if outcome.diverged:
         found.append(f"{count(outcome.diverged, 'diverged run')} included")
+    if outcome.collapsed:
+        found.append(f"{count(outcome.collapsed, 'collapsed run')} included")
     if outcome.missing:
         found.append(f"{count(outcome.missing, 'run')} missing")
     if outcome.more_seeds is not None:
@@ -181,7 +193,8 @@ def _value(value: float, spread: float | None) -> str:
     return f"{value:g}" if spread is None else f"{value:g} ± {spread:g}"
 
 
-def _claim_record(judged: Judged) -> dict[str, Any]:
+def claim_record(judged: Judged) -> dict[str, Any]:
+    """One claim as ``claims.json`` has it."""
     claim = judged.claim
     return {
         "id": claim.id,
@@ -189,8 +202,11 @@ def _claim_record(judged: Judged) -> dict[str, Any]:
         "where": claim.where,
         "statement": claim.statement,
         "published": published_text(claim),
+        "published_unit": claim.published.unit if claim.published else None,
         "published_effect": claim.published.effect if claim.published else None,
         "margin": claim.margin,
+        "setting": claim.setting.model_dump(mode="json", exclude_defaults=True) if claim.setting else None,
+        "admissible": claim.admissible.model_dump(mode="json", exclude_none=True),
         "rule": claim.rule.model_dump(mode="json", exclude_none=True),
         "source": claim.source,
         "confidence": claim.confidence,
@@ -198,6 +214,7 @@ def _claim_record(judged: Judged) -> dict[str, Any]:
         "verdict": judged.headline.verdict if judged.headline else "not-run",
         "fidelity": judged.headline.fidelity if judged.headline else None,
         "label": judged.label,
+        "reason": judged.reason,
         "outcomes": [_outcome_record(outcome) for outcome in judged.outcomes],
     }
 
@@ -205,6 +222,10 @@ def _claim_record(judged: Judged) -> dict[str, Any]:
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:
     measured, evidence = outcome.measured, outcome.evidence
     return {
+        "label": outcome.label,
+        "row": row_text(outcome),
+        "measured": measured_text(outcome),
+        "facts": facts(outcome),
         "table": outcome.table,
         "dataset": outcome.dataset,
         "model": outcome.model,
@@ -226,6 +247,7 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "more_seeds": outcome.more_seeds,
         "diverged": outcome.diverged,
         "missing": outcome.missing,
+        "collapsed": outcome.collapsed,
         "unmeasured": outcome.unmeasured,
         "details": {name: _number(value) for name, value in outcome.details.items()},
         "remark": outcome.remark,

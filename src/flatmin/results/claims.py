@@ -9,19 +9,14 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from flatmin.results.cells import select
-from flatmin.results.claim_spec import ClaimSpec
-from flatmin.results.contrasts import Contrast, Correlation, contrast, correlation
+from flatmin.results.beyond import with_beyond
+from flatmin.results.claim_spec import ClaimSpec, with_primary
+from flatmin.results.contrasts import NEEDS_A_GAP, Contrast, Correlation, contrast, correlation
+from flatmin.results.departures import FIDELITIES, Fidelity, fidelity
+from flatmin.results.failures import with_collapsed
 from flatmin.results.inputs import RowKey, TableInfo
-from flatmin.results.matching import (
-    FIDELITIES,
-    Fidelity,
-    admits,
-    choose_baseline,
-    choose_treatment,
-    departures,
-    fidelity,
-)
+from flatmin.results.matching import Compared, admits, compare, departures
+from flatmin.results.not_run import why_not_run
 from flatmin.results.statistics import ALPHA, Interval, holm, mean_interval
 from flatmin.results.verdicts import (
     Evidence,
@@ -41,8 +36,10 @@ class Outcome:
     """A claim on one row.
 
     ``measured`` is the interval as printed, in the rule's unit (treatment minus baseline, a ratio, or a tau, which has
-    none). ``p_holm`` is set on the headline outcome of a primary claim, and its verdict rests on it. ``unmeasured``
-    counts compared runs without a finite measurement. ``obstacle`` says what forbids a verdict, if anything does.
+    none). ``p_holm`` is set on the headline outcome of a primary claim, and its verdict rests on it. ``missing`` counts
+    planned runs of the compared methods that are not there, ``diverged`` and ``collapsed`` such runs among those that
+    entered, ``unmeasured`` compared runs without a finite measurement. ``obstacle`` says what forbids a verdict, if
+    anything does.
     """
 
     claim: ClaimSpec
@@ -62,6 +59,7 @@ class Outcome:
     unmeasured: int
     details: Mapping[str, float]
     obstacle: str
+    collapsed: int = 0
 
     @property
     def label(self) -> str:
@@ -93,10 +91,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with all its outcomes, the headline first; none means not-run."""
+    """A claim with all its outcomes, the headline first; none means not-run, for the ``reason`` given."""
 
     claim: ClaimSpec
     outcomes: tuple[Outcome, ...]
+    reason: str = ""
 
     @property
     def headline(self) -> Outcome | None:
@@ -126,22 +125,46 @@ def _instances(outcomes: Sequence[Outcome]) -> str:
     return f"{text} ({', '.join(apart)})" if apart else text
 
 
-def judge(claims: Sequence[ClaimSpec], runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> list[Judged]:
+def judge(
+    claims: Sequence[ClaimSpec],
+    runs: pd.DataFrame,
+    tables: Mapping[str, TableInfo],
+    *,
+    shifts: pd.DataFrame | None = None,
+    primary: Sequence[str] | None = None,
+) -> list[Judged]:
     """Decide every claim on the measured ``runs`` (`flatmin.results.inputs.measured`), in the order of the file.
 
     The headline of a claim is the outcome with the nearest fidelity, then the fewest departures, then the study's
     order: its numbers play no part. Holm's adjustment covers the headlines of the primary claims.
+
+    Args:
+        claims: the claims file.
+        runs: one line per finished run and table.
+        tables: the study's tables by name, in print order.
+        shifts: what the runs achieve on further test sets (`flatmin.results.shift.COLUMNS`).
+        primary: ids of the study's own primary claims, in place of the file's.
+
+    Raises:
+        ClaimsError: ``primary`` has an unknown id or too many.
     """
-    judged = [Judged(claim, tuple(_ranked(_outcomes(claim, runs, tables)))) for claim in claims]
+    chosen = list(claims) if primary is None else with_primary(claims, primary)
+    finished = with_beyond(with_collapsed(runs, tables), shifts)
+    judged = [_judged(claim, finished, tables) for claim in chosen]
     heads = [j for j in judged if j.claim.primary and j.headline and not math.isnan(j.headline.evidence.p)]
     adjusted = dict(zip([j.claim.id for j in heads], holm([j.outcomes[0].evidence.p for j in heads]), strict=True))
     return [_adjust(j, adjusted[j.claim.id]) if j.claim.id in adjusted else j for j in judged]
 
 
+def _judged(claim: ClaimSpec, runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> Judged:
+    outcomes = [] if claim.unmeasured else _ranked(_outcomes(claim, runs, tables))
+    return Judged(claim, tuple(outcomes), "" if outcomes else why_not_run(claim, runs, tables))
+
+
 def _adjust(judged: Judged, p: float) -> Judged:
     head = judged.outcomes[0]
     verdict = _verdict(head.claim, head.evidence, p, head.fidelity, head.obstacle)
-    return Judged(judged.claim, (replace(head, p_holm=p, verdict=verdict), *judged.outcomes[1:]))
+    return replace(judged, outcomes=(replace(head, p_holm=p, verdict=verdict), *judged.outcomes[1:]))
 
 
 def _ranked(outcomes: list[Outcome]) -> list[Outcome]:
@@ -151,57 +174,49 @@ def _ranked(outcomes: list[Outcome]) -> list[Outcome]:
 def _outcomes(claim: ClaimSpec, runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> list[Outcome]:
     found = []
     for table in tables.values():
-        own = runs[runs["table"] == table.name]
         for key in table.row_keys:
             if key in table.rows and admits(claim.admissible, table.rows[key]):
-                outcome = _outcome(claim, table, key, select(own, key))
+                outcome = _outcome(claim, table, key, runs, tables)
                 found += [outcome] if outcome else []
     return found
 
 
-def _outcome(claim: ClaimSpec, table: TableInfo, key: RowKey, runs: pd.DataFrame) -> Outcome | None:
+def _outcome(
+    claim: ClaimSpec, table: TableInfo, key: RowKey, runs: pd.DataFrame, tables: Mapping[str, TableInfo]
+) -> Outcome | None:
     """The claim on one row, or None where the row lacks a method that the rule needs or no seed pairs."""
-    treatment = choose_treatment(runs, table, key, claim)
-    if treatment is None:
+    compared = compare(claim, table, key, runs, tables)
+    if compared is None:
         return None
     if claim.rule.kind == "correlation":
-        found = correlation(claim.rule, runs)
+        found = correlation(claim.rule, compared.treatment.runs)
         if found is None:
             return None
         nothing = float("nan")
         measured = Interval(found.tau, nothing, found.seeds, nothing)
-        return _weighed(claim, table, key, runs, (treatment, ""), found, measured, weigh_correlation(claim, found))
-    baseline = choose_baseline(runs, table, key, claim, treatment)
-    if not baseline or baseline == treatment:
-        return None
-    result = contrast(claim.rule, runs, treatment, baseline)
+        return _weighed(claim, compared, found, measured, weigh_correlation(claim, found))
+    result = contrast(claim.rule, compared)
     if not len(result.values):
         return None
-    evidence = weigh(claim, result.oriented, diverged=result.diverged > 0)
-    return _weighed(claim, table, key, runs, (treatment, baseline), result, mean_interval(result.values), evidence)
+    evidence = weigh(claim, result.oriented, result.failed)
+    return _weighed(claim, compared, result, mean_interval(result.values), evidence)
 
 
 def _weighed(
-    claim: ClaimSpec,
-    table: TableInfo,
-    key: RowKey,
-    runs: pd.DataFrame,
-    compared: tuple[str, str],
-    result: Contrast | Correlation,
-    measured: Interval,
-    evidence: Evidence,
+    claim: ClaimSpec, compared: Compared, result: Contrast | Correlation, measured: Interval, evidence: Evidence
 ) -> Outcome:
-    treatment, baseline = compared
     everything = claim.rule.kind == "correlation"
-    methods = table.methods if everything else compared
-    found = departures(claim, table, key, treatment, baseline, runs)
+    table, key = compared.treatment.table, compared.treatment.key
+    treatment, baseline = ("all methods", "") if everything else compared.names
+    arms = [compared.treatment.beside(method) for method in table.methods] if everything else compared.arms
+    found = departures(claim, compared)
     near, obstacle = fidelity(found), _obstacle(claim, evidence, result)
     return Outcome(
         claim=claim,
         table=table.name,
         dataset=key[0],
         model=key[1],
-        treatment="all methods" if everything else treatment,
+        treatment=treatment,
         baseline=baseline,
         measured=measured,
         evidence=evidence,
@@ -210,10 +225,11 @@ def _weighed(
         fidelity=near,
         departures=tuple(departure.text for departure in found),
         diverged=result.diverged,
-        missing=len(table.seeds) * len(methods) - int(runs["method"].isin(methods).sum()),
+        missing=sum(len(arm.table.seeds) - len(arm.own) for arm in arms),
         unmeasured=result.unmeasured,
         details=result.details,
         obstacle=obstacle,
+        collapsed=result.collapsed,
     )
 
 
@@ -228,7 +244,10 @@ def _obstacle(claim: ClaimSpec, evidence: Evidence, result: Contrast | Correlati
     if result.unmeasured:
         names = " or ".join(name for name in (claim.rule.metric, claim.rule.against) if name).replace("_", " ")
         return f"{count(result.unmeasured, 'run')} without a finite {names}: the others alone cannot decide"
-    if claim.rule.kind == "early-stopping" and not _has_a_gap(result.details):
+    gap = NEEDS_A_GAP.get(claim.rule.kind)
+    if gap and not (result.details[gap] > 0 and result.details[f"{gap}_p"] < ALPHA):
+        if claim.rule.kind == "share":
+            return "no gain of the reference is shown, so there is nothing to have a share of"
         return "no last-epoch gap in the treatment's favour is shown, so nothing to explain"
     if evidence.test == "relabelling" and evidence.least_p >= ALPHA:
         methods = count(int(result.details["methods"]), "method")
@@ -239,10 +258,6 @@ def _obstacle(claim: ClaimSpec, evidence: Evidence, result: Contrast | Correlati
     return ""
 
 
-def _has_a_gap(details: Mapping[str, float]) -> bool:
-    return details["last_epoch_gap"] > 0 and details["last_epoch_gap_p"] < ALPHA
-
-
 def _remark(outcome: Outcome) -> str:
     claim, evidence = outcome.claim, outcome.evidence
     if counted(claim, evidence):
@@ -251,12 +266,14 @@ def _remark(outcome: Outcome) -> str:
         return ""
     if evidence.interval.n < 2:
         return "one seed gives no interval: nothing can be decided"
+    if evidence.rests_on_failures and claim.rule.failures == "doubtful" and evidence.p < ALPHA:
+        return "the seeds without a diverged or collapsed run do not show it: failures alone reproduce no claim"
     if evidence.test == "sign-flip":
         floor = f"; with {evidence.interval.n} seeds its p cannot fall below {evidence.least_p:.2g}"
         return "the sign-flip permutation test decided, as t cannot be trusted here" + (
             floor if evidence.least_p > ALPHA else ""
         )
-    sized = claim.published is not None and claim.rule.kind == "effect" and outcome.fidelity != "proxy"
+    sized = claim.sized and outcome.fidelity != "proxy"
     if sized and claim.published is not None and not claim.published.has_spread:
         return "published without a spread: its effect is taken as known but for rounding"
     return ""

@@ -72,6 +72,7 @@ class RowInfo:
         weight_decay: Weight decay, or ``selected``.
         draw_fixed: Whether one draw of subset, split and noise serves all seeds.
         parameters: Parameters of the model, if known.
+        classes: Classes of the images, if known.
     """
 
     source: str
@@ -90,12 +91,19 @@ class RowInfo:
     weight_decay: float | Literal["selected"] | None = None
     draw_fixed: bool = False
     parameters: int | None = None
+    classes: int | None = None
 
     @property
     def train_images(self) -> int | None:
         """Images that a run trains on: those drawn, without the validation part."""
         drawn = self.train_size if self.train_size is not None else self.source_images
         return None if drawn is None else drawn - round(drawn * self.validation_fraction)
+
+    @property
+    def validation_images(self) -> int | None:
+        """Images held out of training: those drawn that a run does not train on."""
+        drawn = self.train_size if self.train_size is not None else self.source_images
+        return None if drawn is None else round(drawn * self.validation_fraction)
 
     @property
     def title(self) -> str:

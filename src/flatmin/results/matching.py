@@ -1,35 +1,71 @@
-"""Which rows can decide a claim, with which of their methods, and how far their setting is from the published one."""
+"""Which rows can decide a claim, and which of their methods it compares."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
-from flatmin.results.cells import better
-from flatmin.results.claim_spec import Admissible, ClaimSpec, MethodMatch, Setting
-from flatmin.results.inputs import MethodInfo, RowInfo, RowKey, TableInfo
+from flatmin.results.cells import better, select
+from flatmin.results.claim_spec import ClaimSpec
+from flatmin.results.departures import (
+    FIDELITIES,
+    Arm,
+    Departure,
+    Fidelity,
+    fidelity,
+    method_departures,
+    protocol_departures,
+    row_departures,
+    selected,
+    unequal,
+    untuned,
+)
+from flatmin.results.inputs import RowInfo, RowKey, TableInfo
+from flatmin.results.rules import Admissible, MethodMatch, Rule
 
-Fidelity = Literal["exact", "same-data", "reduced", "proxy"]
-FIDELITIES: tuple[Fidelity, ...] = ("exact", "same-data", "reduced", "proxy")
-"""From the nearest to the published setting to the farthest."""
-
-LEAST_HELD_OUT = 0.1
-"""A validation part up to this size does not make a training set a cut one."""
-
-MAY_BE_UNKNOWN = ("weight_decay_in", "schedule", "label_smoothing", "clip_norm")
-"""Settings that only a caller with the whole training section gives; without it they are not compared."""
+__all__ = ["FIDELITIES", "Compared", "Fidelity", "admits", "compare", "departures", "fidelity"]
 
 
 @dataclass(frozen=True)
-class Departure:
-    """One way in which our setting differs, in words, and the best fidelity that it still allows (maybe ``exact``)."""
+class Compared:
+    """The methods that a rule compares on a row, by their part in it.
 
-    text: str
-    fidelity: Fidelity
+    ``partner`` has the treatment (and, for an interaction, the baseline) of another row; ``ladder`` the methods of a
+    trend with the value of what they differ in, rising.
+    """
+
+    treatment: Arm
+    baseline: Arm | None = None
+    reference: Arm | None = None
+    partner: tuple[Arm, ...] = ()
+    ladder: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """All that is compared, each once, the treatment first."""
+        rungs = [self.treatment.beside(method) for method in self.ladder]
+        named = [self.treatment, *rungs, *(arm for arm in (self.baseline, self.reference) if arm), *self.partner]
+        return tuple({(arm.table.name, arm.key, arm.method): arm for arm in named}.values())
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Treatment and what it is compared with, as printed."""
+        if self.ladder:
+            return ", ".join(self.ladder), ""
+        against = self.baseline.method if self.baseline else ""
+        if against == self.treatment.method:
+            against = ""
+        if self.reference:
+            against = f"{against} and {self.reference.method}"
+        if self.partner:
+            there = self.partner[0]
+            against = f"{against or there.method} and {there.table.name}: {' / '.join(there.key)}"
+        return self.treatment.method, against
 
 
 def admits(rule: Admissible, row: RowInfo) -> bool:
@@ -46,200 +82,198 @@ def admits(rule: Admissible, row: RowInfo) -> bool:
         return False
     if rule.least_epochs is not None and row.epochs < rule.least_epochs:
         return False
+    if rule.pretrained is not None and rule.pretrained != ("pretrained" in row.model):
+        return False
     return rule.most_parameters is None or (row.parameters or math.inf) <= rule.most_parameters
 
 
-def matching_methods(runs: pd.DataFrame, table: TableInfo, match: MethodMatch) -> list[str]:
-    """The methods of a row that fit ``match``, in the table's order; rho is read from the runs themselves."""
-    fits = runs["ascent"] == match.ascent
-    if match.rho_above is not None:
-        fits &= runs["rho"] > match.rho_above
-    if match.rho_below is not None:
-        fits &= runs["rho"] < match.rho_below
-    found = set(runs.loc[fits, "method"])
-    return [method for method in table.methods if method in found and table.options_of(method) == match.options]
+def compare(
+    claim: ClaimSpec, table: TableInfo, key: RowKey, runs: pd.DataFrame, tables: Mapping[str, TableInfo]
+) -> Compared | None:
+    """The methods that a claim compares on the row ``key``; None where it lacks one of them.
+
+    ``runs`` are those of the whole study, for the partner rows. Methods are chosen by the claim's setting alone and
+    never by their results, but for the better baseline.
+    """
+    here = Row(table, key, select(runs[runs["table"] == table.name], key))
+    rule = claim.rule
+    if rule.kind == "trend":
+        ladder = _ladder(here, rule)
+        return Compared(here.arm(next(iter(ladder))), ladder=ladder) if len(ladder) > 1 else None
+    treatment = _treatment(here, claim)
+    if treatment is None or rule.kind == "correlation":
+        return Compared(treatment) if treatment else None
+    if rule.kind == "across":
+        there = _there(here, claim, runs, tables)
+        same = next((arm for arm in (_treatment(row, claim) for row in there) if arm), None)
+        return Compared(treatment, partner=(same,)) if same else None
+    baseline = _baseline(here, claim, treatment)
+    if baseline is None or (baseline.method == treatment.method and rule.baseline != "itself"):
+        return None
+    if rule.reference is not None:
+        reference = here.nearest(rule.reference, claim, None)
+        apart = reference is not None and reference.method not in (treatment.method, baseline.method)
+        return Compared(treatment, baseline, reference) if apart else None
+    if rule.kind != "interaction":
+        return Compared(treatment, baseline)
+    gains = (_gain(row, claim) for row in _there(here, claim, runs, tables))
+    pair = next((pair for pair in gains if pair), None)
+    return Compared(treatment, baseline, partner=pair) if pair else None
 
 
-def choose_treatment(runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec) -> str | None:
-    """The method of a row that the claim is about, chosen by its setting alone and never by its result."""
-    candidates = matching_methods(runs, table, claim.rule.treatment)
-    return _nearest(candidates, runs, table, key, claim, claim.setting.rho if claim.setting else None)
+def departures(claim: ClaimSpec, compared: Compared) -> list[Departure]:
+    """Every stated property of the published setting that the row does not share, and every unequal comparison.
+
+    A general statement (without a setting) is tested on instances: what sets a row apart from it is a cut training set,
+    training of treatment and baseline that is not the same, and a rho at the edge of its grid.
+    """
+    treatment, setting = compared.treatment, claim.setting
+    table, key = treatment.table, treatment.key
+    found = list(row_departures(setting, treatment.row))
+    if setting is not None:
+        found += method_departures(setting, treatment, setting.rho)
+        found += protocol_departures(setting, table, key, better=claim.rule.baseline == "better")
+    if claim.rule.kind != "correlation":
+        found += _comparison(claim, compared)
+    found += [Departure(text, "same-data") for text in table.departures.get(key, ())]
+    return list(dict.fromkeys(found))
 
 
-def choose_baseline(runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec, treatment: str) -> str | None:
-    """The method that the treatment is compared with, or None if the row has none.
+def _comparison(claim: ClaimSpec, compared: Compared) -> Iterator[Departure]:
+    """What the compared methods do not share beyond what the claim is about, and what their selection leaves open."""
+    rule, treatment = claim.rule, compared.treatment
+    meant = ["augmentation"] if _varies_augmentation(rule) else []
+    for arm in compared.arms[1:]:
+        yield from unequal(treatment, arm, meant)
+    for other in (compared.baseline, compared.reference):
+        if other is not None and other.method != treatment.method:
+            yield from untuned(other, claim.setting.baseline_rho if claim.setting else None)
+    for arm in compared.arms:
+        yield from selected(arm)
+
+
+def _varies_augmentation(rule: Rule) -> bool:
+    """Whether a claim compares augmentations, so that unequal ones are no flaw."""
+    matches = [match for match in (rule.treatment, rule.baseline) if isinstance(match, MethodMatch)]
+    if any(match.augmentation for match in matches):
+        return True
+    return rule.partner is not None and rule.partner.augmentations is not None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dataset x model with its finished runs."""
+
+    table: TableInfo
+    key: RowKey
+    runs: pd.DataFrame
+
+    def arm(self, method: str) -> Arm:
+        """One of its methods."""
+        return Arm(self.table, self.key, method, self.runs)
+
+    def matching(self, match: MethodMatch) -> list[Arm]:
+        """The methods that fit ``match``, in the table's order; rho is read from the runs themselves."""
+        rho = self.runs["rho"]
+        fits = self.runs["ascent"] == match.ascent
+        if match.rho is not None:
+            fits &= (rho - match.rho).abs() <= 1e-9 * max(1.0, match.rho)
+        if match.rho_above is not None:
+            fits &= rho > match.rho_above
+        if match.rho_below is not None:
+            fits &= rho < match.rho_below
+        found = set(self.runs.loc[fits, "method"])
+        return [self.arm(m) for m in self.table.methods if m in found and self._is(m, match)]
+
+    def _is(self, method: str, match: MethodMatch) -> bool:
+        options = {name: value for name, value in self.table.options_of(method).items() if name not in match.free}
+        trained = self.table.training_of(self.key, method)
+        return options == match.options and match.augmentation in (None, trained["augmentation"])
+
+    def nearest(self, match: MethodMatch, claim: ClaimSpec, rho: float | None) -> Arm | None:
+        """Of the methods that fit: fewest departures from the published training, nearest rho, tuned, table order."""
+
+        def distance(arm: Arm) -> tuple[int, float, bool, int]:
+            gap = abs(math.log(arm.rho / rho)) if rho and arm.rho > 0 else 0.0
+            found = list(method_departures(claim.setting, arm, rho)) if claim.setting else []
+            return (len(found), gap, not arm.tuned, self.table.methods.index(arm.method))
+
+        return min(self.matching(match), key=distance, default=None)
+
+
+def _treatment(row: Row, claim: ClaimSpec) -> Arm | None:
+    return row.nearest(claim.rule.treatment, claim, claim.setting.rho if claim.setting else None)
+
+
+def _baseline(row: Row, claim: ClaimSpec, treatment: Arm) -> Arm | None:
+    """What the treatment is compared with, or None if the row has no such method.
 
     One that is named by what it does is chosen as the treatment is; ``better`` looks at test accuracy, as the paper
     does, which works against the treatment.
     """
     rule = claim.rule
     if isinstance(rule.baseline, MethodMatch):
-        candidates = matching_methods(runs, table, rule.baseline)
-        return _nearest(candidates, runs, table, key, claim, claim.setting.baseline_rho if claim.setting else None)
+        return row.nearest(rule.baseline, claim, claim.setting.baseline_rho if claim.setting else None)
+    if rule.baseline == "itself":
+        return treatment
     if rule.baseline == "better":
-        return better(runs, table.baseline, f"{'early_' if rule.metric.startswith('early_') else ''}test_accuracy")
-    base = runs.loc[runs["method"] == treatment, "base"]
-    plain = runs[(runs["ascent"] == "none") & runs["base"].isin(base)]
-    epochs = table.epochs_of(key, treatment)
-    same = [m for m in table.methods if m in set(plain["method"]) and table.epochs_of(key, m) == epochs]
-    return same[0] if same else None
+        epoch = "early_" if rule.metric.startswith("early_") else ""
+        found = better(row.runs, row.table.baseline, f"{epoch}test_accuracy")
+        return row.arm(found) if found else None
+    plain = row.runs[(row.runs["ascent"] == "none") & (row.runs["base"] == treatment.base)]
+    arms = [row.arm(method) for method in row.table.methods if method in set(plain["method"])]
+    return next((arm for arm in arms if arm.epochs == treatment.epochs), None)
 
 
-def _nearest(
-    candidates: list[str], runs: pd.DataFrame, table: TableInfo, key: RowKey, claim: ClaimSpec, rho: float | None
-) -> str | None:
-    """Fewest departures from the published training first, then the nearest rho, a tuned rho, table order."""
-
-    def distance(method: str) -> tuple[int, float, bool, int]:
-        own = _rho(runs, method)
-        gap = abs(math.log(own / rho)) if rho and own > 0 else 0.0
-        found = list(_method(claim.setting, table, key, method, runs, rho)) if claim.setting else []
-        return (len(found), gap, not _tuned(runs, method), table.methods.index(method))
-
-    return min(candidates, key=distance, default=None)
+def _gain(row: Row, claim: ClaimSpec) -> tuple[Arm, Arm] | None:
+    treatment = _treatment(row, claim)
+    baseline = _baseline(row, claim, treatment) if treatment else None
+    return (treatment, baseline) if treatment and baseline and baseline.method != treatment.method else None
 
 
-def departures(
-    claim: ClaimSpec, table: TableInfo, key: RowKey, treatment: str, baseline: str, runs: pd.DataFrame
-) -> list[Departure]:
-    """Every stated property of the published setting that the row does not share, and every unequal comparison.
+def _there(here: Row, claim: ClaimSpec, runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> Iterator[Row]:
+    """The partner rows, in the study's order: like the row here but for what the rule's partner names."""
+    partner = claim.rule.partner
+    assert partner is not None
+    ours = _identity(here.table.rows[here.key], partner)
+    for table in tables.values():
+        for key in table.row_keys:
+            info = table.rows.get(key)
+            other = (table.name, key) != (here.table.name, here.key)
+            if info and other and admits(partner, info) and _identity(info, partner) == ours:
+                yield Row(table, key, select(runs[runs["table"] == table.name], key))
 
-    A general statement (without a setting) is tested on instances: what sets a row apart from it is a cut training set,
-    training of treatment and baseline that is not the same, and a rho at the edge of its grid.
+
+def _identity(row: RowInfo, but_for: Admissible) -> dict[str, Any]:
+    """What a partner row shares."""
+    named = {
+        "source": but_for.sources,
+        "model": but_for.models,
+        "augmentation": but_for.augmentations,
+        "noise_kind": but_for.noise_kinds,
+        "noise_rate": but_for.noise_rate,
+        "epochs": but_for.least_epochs,
+        "train_size": None,
+        "validation_fraction": None,
+    }
+    return {name: getattr(row, name) for name, free in named.items() if free is None}
+
+
+def _ladder(row: Row, rule: Rule) -> dict[str, float]:
+    """The methods that fit the treatment and differ in what the trend runs along alone, by its value, rising.
+
+    Where the row has several such families, the one with the most values, then the first in the table's order.
     """
-    row = table.rows[key]
-    found = list(_size(row, claim.setting))
-    if claim.setting is not None:
-        found += _data(row, claim.setting)
-        found += _method(claim.setting, table, key, treatment, runs, claim.setting.rho)
-        found += _protocol(claim, claim.setting, table, key)
-    if claim.rule.kind != "correlation":
-        found += _comparison(claim.setting, table, key, treatment, baseline, runs)
-    found += [Departure(text, "same-data") for text in table.departures.get(key, ())]
-    return found
-
-
-def fidelity(found: list[Departure]) -> Fidelity:
-    """The farthest fidelity among the departures; ``exact`` without any that counts."""
-    return max((d.fidelity for d in found), key=FIDELITIES.index, default="exact")
-
-
-def _size(row: RowInfo, setting: Setting | None) -> Iterator[Departure]:
-    """A cut training set. Holding out up to a tenth is printed and does not count: whether the papers did is open."""
-    held_out = row.validation_fraction
-    published = setting.train_size if setting and setting.train_size is not None else row.source_images
-    drawn = row.train_size if row.train_size is not None else row.source_images
-    cut = drawn != published and not (published is None and row.train_size is None)
-    if not cut and not held_out:
-        return
-    ours = "an unknown number of" if row.train_images is None else f"{row.train_images:,}"
-    said = f"{held_out:.0%} held out for validation"
-    text = f"{ours} of {published:,} training images" if published else f"{ours} training images instead of all"
-    if not cut and held_out <= LEAST_HELD_OUT:
-        open_question = "; the paper does not say whether its final runs did" if setting else ""
-        yield Departure(f"{text} ({said}{open_question})", "exact")
-    else:
-        yield Departure(f"{text} ({said})" if held_out else text, "reduced")
-
-
-def _data(row: RowInfo, setting: Setting) -> Iterator[Departure]:
-    if setting.sources and row.source not in setting.sources:
-        yield Departure(f"data {row.source} instead of {' or '.join(setting.sources)}", "proxy")
-    kind_differs = setting.noise_kind is not None and row.noise_kind != setting.noise_kind
-    if kind_differs or not math.isclose(row.noise_rate, setting.noise_rate, abs_tol=1e-9):
-        yield Departure(f"label noise {_noise(row)} instead of {_noise(setting)}", "proxy")
-    elif setting.noise_kind is None:
-        yield Departure(f"label noise {_noise(row)} (the source does not name the kind)", "same-data")
-    if setting.noise_definition and row.noise_definition != setting.noise_definition:
-        yield Departure(f"noise drawn over {row.noise_definition} instead of {setting.noise_definition}", "same-data")
-    if setting.validation_labels and row.validation_labels != setting.validation_labels:
-        yield Departure(
-            f"validation labels {row.validation_labels} instead of {setting.validation_labels}", "same-data"
-        )
-
-
-def _noise(of: RowInfo | Setting) -> str:
-    return "none" if of.noise_kind == "none" else f"{of.noise_kind or 'of'} {of.noise_rate:.0%}"
-
-
-def _method(
-    setting: Setting, table: TableInfo, key: RowKey, method: str, runs: pd.DataFrame, rho: float | None
-) -> Iterator[Departure]:
-    """How a method differs from the published one: network, epochs, training, images per ascent, rho."""
-    row, training = table.rows[key], table.training_of(key, method)
-    if setting.model and row.model not in setting.model_names:
-        yield Departure(f"model {row.model} instead of {setting.model}", "same-data")
-    epochs = table.epochs_of(key, method) or row.epochs
-    if setting.epochs is not None and epochs != setting.epochs:
-        yield Departure(
-            f"{epochs} epochs instead of {setting.epochs}", "reduced" if epochs < setting.epochs else "same-data"
-        )
-    yield from _training(setting, {**training, "base": _base(runs, method)})
-    m = table.method_info.get(method, MethodInfo()).m or training["batch_size"]
-    if setting.m is not None and m != setting.m:
-        yield Departure(f"ascent over m = {m or 'unknown'} images instead of {setting.m}", "same-data")
-    if rho is not None and not _tuned(runs, method) and not math.isclose(_rho(runs, method), rho):
-        yield Departure(f"rho {_rho(runs, method):g}, not tuned, instead of {rho:g}", "same-data")
-
-
-def _training(setting: Setting, training: Mapping[str, Any]) -> Iterator[Departure]:
-    for name in ("base", "batch_size", "augmentation", *MAY_BE_UNKNOWN):
-        theirs, missing = getattr(setting, name), "none" if name in MAY_BE_UNKNOWN else "unknown"
-        if theirs is not None and training.get(name, theirs if name in MAY_BE_UNKNOWN else None) != theirs:
-            yield Departure(
-                f"{_words(name)} {_shown(training.get(name), missing)} instead of {_shown(theirs)}", "same-data"
-            )
-    for name in ("lr", "weight_decay"):
-        ours, theirs = training[name], getattr(setting, name)
-        if theirs is None or ours == "selected" or (ours is not None and math.isclose(ours, theirs)):
-            continue  # chosen on validation data is how the papers came by their value
-        yield Departure(f"{_words(name)} {_shown(ours, 'unknown')} instead of {theirs:g}", "same-data")
-
-
-def _comparison(
-    setting: Setting | None, table: TableInfo, key: RowKey, treatment: str, baseline: str, runs: pd.DataFrame
-) -> Iterator[Departure]:
-    """What treatment and baseline do not share beyond ascent and epochs, and what their selection leaves open."""
-    ours, theirs = ({**table.training_of(key, method), "base": _base(runs, method)} for method in (treatment, baseline))
-    for name in ours:
-        if name != "epochs" and ours[name] != theirs.get(name):
-            text = f"{_words(name)} {_shown(ours[name])} for {treatment} but {_shown(theirs.get(name))} for {baseline}"
-            yield Departure(text, "same-data")
-    published = setting.baseline_rho if setting else None
-    if _rho(runs, baseline) > 0 and not _tuned(runs, baseline):
-        rho = _rho(runs, baseline)
-        if published is None or not math.isclose(rho, published):
-            instead = f" instead of {published:g}" if published is not None else ""
-            yield Departure(f"rho {rho:g} of the baseline {baseline}, not tuned,{instead}".rstrip(","), "same-data")
-    for method in (treatment, baseline):
-        for name in table.edge_of(key, method):
-            yield Departure(f"{_words(name)} of {method} at the edge of its grid", "same-data")
-
-
-def _protocol(claim: ClaimSpec, setting: Setting, table: TableInfo, key: RowKey) -> Iterator[Departure]:
-    if setting.result == "best-test":
-        yield Departure("validation-chosen epoch instead of the best test epoch", "same-data")
-    longest = max((table.epochs_of(key, name) or 0 for name in table.baseline), default=0)
-    if claim.rule.baseline == "better" and setting.baseline_epochs and longest < setting.baseline_epochs:
-        text = f"baseline trained for {longest} epochs at most instead of {setting.baseline_epochs}"
-        yield Departure(text, "same-data")
-
-
-def _rho(runs: pd.DataFrame, method: str) -> float:
-    return float(runs.loc[runs["method"] == method, "rho"].median())
-
-
-def _tuned(runs: pd.DataFrame, method: str) -> bool:
-    return bool((runs.loc[runs["method"] == method, "tuned"] == "selected").all())
-
-
-def _base(runs: pd.DataFrame, method: str) -> str:
-    return " and ".join(sorted(set(runs.loc[runs["method"] == method, "base"])))
-
-
-def _words(name: str) -> str:
-    return "base optimizer" if name == "base" else name.replace("_", " ")
-
-
-def _shown(value: object, nothing: str = "none") -> str:
-    return nothing if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    assert rule.along is not None
+    free = {*rule.treatment.free, *([] if rule.along in ("rho", "m") else [rule.along])}
+    families: list[tuple[object, dict[float, str]]] = []
+    for arm in row.matching(rule.treatment.model_copy(update={"free": tuple(sorted(free))})):
+        value, rest = arm.value_of(rule.along), arm.all_but(rule.along)
+        family = next((members for other, members in families if other == rest), None)
+        if family is None:
+            family = {}
+            families.append((rest, family))
+        if value > 0:
+            family.setdefault(value, arm.method)
+    widest = max((members for _, members in families), key=len, default={})
+    return {widest[value]: value for value in sorted(widest)}

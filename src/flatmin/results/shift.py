@@ -53,7 +53,12 @@ def blocks(shifts: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> list[
 
 
 def shift_csv(shifts: pd.DataFrame, table: str) -> str:
-    """Return every number of a table in full precision: means over seeds, in percent (``nll`` in nats), and n."""
+    """Return what a table's runs measure beyond its own test set, in full precision, by method and condition.
+
+    Means over seeds are in percent (``nll`` in nats), each with its half-width and the runs behind it (``_n``), beside
+    all runs (``n``). What is printed and computed from several conditions of a run follows from the runs and not from
+    these means, so it is not here: means over a suite, errors relative to a baseline, differences from it.
+    """
     keys = [name for name in COLUMNS if name not in ("table", "seed", "diverged", *MEASURED)]
     lines = []
     for values, group in shifts[shifts["table"] == table].groupby(keys, sort=False):
@@ -62,6 +67,7 @@ def shift_csv(shifts: pd.DataFrame, table: str) -> str:
             unit = "nll" if name == "nll" else f"{name}_percent"
             interval = mean_interval(group[name].to_numpy(dtype=float) * (1 if name == "nll" else PERCENT))
             line |= {f"{unit}_mean": interval.mean, f"{unit}_half_width": interval.half_width}
+            line[f"{unit}_n"] = interval.n
         lines.append(line)
     return str(pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
 
@@ -129,7 +135,8 @@ def _differences(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Bl
         body.append((row.dataset, row.model, test_set, row.baseline or "none", *texts))
     caption = (
         "Accuracy difference from the baseline in points beyond the test set (of a suite, its mean accuracy), paired "
-        "over seeds, with 95% interval and two-sided p. The baseline is that of the row's own test set."
+        "over seeds, with 95% interval, two-sided p (and the number of pairs). The baseline is that of the row's own "
+        "test set."
     )
     return Block(caption, ("dataset", "model", "test set", "baseline", *compared), tuple(body), 4)
 

@@ -1,69 +1,46 @@
-"""The study's tables as files: Markdown, LaTeX (booktabs), one tidy csv with every number, and the metrics."""
+"""The study's tables as files: Markdown, LaTeX, one tidy csv with every number, and the metrics."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from flatmin.results import latex
 from flatmin.results.block import Block
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import PERCENT, Cell, Row
 from flatmin.results.inputs import MEASURED, TableInfo
 from flatmin.results.statistics import Interval, Paired
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "±": r"$\pm$",
-    "–": "--",
-    "[": "{[}",  # after \\ a bracket would be read as an optional argument
-    "]": "{]}",
-}
-
 
 def markdown(layout: Layout) -> str:
     """The table in GitHub Markdown."""
-    lines = [f"# {layout.table.title or layout.table.name}", ""]
-    for block in layout.blocks:
-        lines += [block.caption, "", *_markdown_rows(block), ""]
-    lines += [f"- {remark}" for remark in layout.remarks]
+    return markdown_page(layout.table.title or layout.table.name, layout.blocks, layout.remarks)
+
+
+def markdown_page(title: str, blocks: Sequence[Block], remarks: Sequence[str] = ()) -> str:
+    """A page with some tables in GitHub Markdown, and remarks as a list."""
+    lines = [f"# {title}", ""]
+    for block in blocks:
+        lines += _markdown_block(block)
+    lines += [f"- {remark}" for remark in remarks]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def tex(layout: Layout) -> str:
-    r"""The table in LaTeX; needs ``\usepackage{booktabs}``."""
-    parts = ["% needs \\usepackage{booktabs}", *(_tex_block(block) for block in layout.blocks)]
-    if layout.remarks:
-        items = "\n".join(f"  \\item {tex_escape(remark)}" for remark in layout.remarks)
-        parts.append(f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
-    return "\n\n".join(parts) + "\n"
-
-
-def tex_escape(text: str) -> str:
-    """Plain text with LaTeX's special characters escaped and minus signs set as such."""
-    escaped = "".join(_TEX.get(character, character) for character in text)
-    return re.sub(r"(?<![\w}])-(?=\d)", "$-$", escaped)
+    """The table in LaTeX; needs what `latex.PACKAGES` names."""
+    return latex.document(layout.blocks, layout.remarks)
 
 
 def tidy(layout: Layout) -> str:
     """The csv: one line per dataset x model x method with every number in full precision.
 
     Accuracies and errors are in percent, their differences in points, all else in its own unit; ``_half_width`` is
-    that of the 95% interval.
+    that of the 95% interval and ``_n`` the number of runs with that measurement, ``n`` that of all finished runs. The
+    ``equal_`` differences are from ``equal_baseline``, the plain method with as many gradients.
     """
     lines = [_tidy_line(layout.table, row, row.cells[m]) for row in layout.cells for m in layout.table.methods]
     return str(pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
@@ -80,35 +57,15 @@ def metrics(layouts: Mapping[str, Layout]) -> dict[str, Any]:
     return out
 
 
-def _markdown_rows(block: Block) -> list[str]:
+def _markdown_block(block: Block) -> list[str]:
+    """The lines of one block: its caption, its rows, its notes."""
+
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     rule = ["---"] * block.stubs + ["--:"] * (len(block.header) - block.stubs)
-    return [line(block.header), f"|{'|'.join(rule)}|", *(line(row) for row in block.rows)]
-
-
-def _tex_block(block: Block) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return "  " + " & ".join(map(tex_escape, cells)) + r" \\"
-
-    columns = "l" * block.stubs + "r" * (len(block.header) - block.stubs)
-    body = "\n".join(line(row) for row in block.rows)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            f"  \\caption{{{tex_escape(block.caption)}}}",
-            f"  \\begin{{tabular}}{{{columns}}}",
-            r"  \toprule",
-            line(block.header),
-            r"  \midrule",
-            body,
-            r"  \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    notes = ["", *(f"- {note}" for note in block.notes)] if block.notes else []
+    return [block.caption, "", line(block.header), f"|{'|'.join(rule)}|", *map(line, block.rows), *notes, ""]
 
 
 def _tidy_line(table: TableInfo, row: Row, cell: Cell) -> dict[str, Any]:
@@ -129,12 +86,15 @@ def _tidy_line(table: TableInfo, row: Row, cell: Cell) -> dict[str, Any]:
     line["relative_gradients"] = cell.relative_gradients
     line["baseline"] = row.baseline
     line["early_baseline"] = row.early_baseline
+    line["equal_baseline"] = cell.equal
     line |= _difference("difference", cell.difference)
-    return line | _difference("early_difference", cell.early_difference)
+    line |= _difference("early_difference", cell.early_difference)
+    line |= _difference("equal_difference", cell.equal_difference)
+    return line | _difference("early_equal_difference", cell.early_equal_difference)
 
 
 def _spread(name: str, interval: Interval) -> dict[str, float]:
-    return {f"{name}_mean": interval.mean, f"{name}_half_width": interval.half_width}
+    return {f"{name}_mean": interval.mean, f"{name}_half_width": interval.half_width, f"{name}_n": interval.n}
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from flatmin.results.claim_spec import SAMENESS, ClaimSpec
+from flatmin.results.claim_spec import ClaimSpec
 from flatmin.results.contrasts import Correlation
-from flatmin.results.matching import Fidelity
+from flatmin.results.departures import Fidelity
+from flatmin.results.rules import SAMENESS
 from flatmin.results.statistics import (
     ALPHA,
     Interval,
@@ -45,7 +47,9 @@ class Evidence:
     ``values`` (one per seed; for a correlation the one tau) are oriented: above zero is the claimed side (for claims of
     sameness: the distance from what is claimed). ``p`` is that their mean is ``at_least``; ``equivalence`` that it lies
     outside the margin; ``size`` that it equals the published effect (NaN where nothing was published, below two seeds,
-    and where a run diverged). ``least_p`` is the smallest p that a permutation test could have given.
+    and where a run diverged or collapsed). ``least_p`` is the smallest p that a permutation test could have given,
+    ``failed`` counts the seeds with a run that diverged or collapsed, ``sound`` is the one-sided p of the claimed side
+    from the other seeds (NaN below two of them, and where none failed).
     """
 
     values: tuple[float, ...]
@@ -56,21 +60,50 @@ class Evidence:
     size: float
     seeds_to_decide: int | None
     least_p: float = 0.0
+    failed: int = 0
+    sound: float = float("nan")
+
+    @property
+    def rests_on_failures(self) -> bool:
+        """Whether runs failed, and the seeds without one do not show the claimed side by themselves."""
+        return self.failed > 0 and not self.sound < ALPHA / 2
 
 
-def weigh(claim: ClaimSpec, values: np.ndarray, *, diverged: bool) -> Evidence:
-    """Run the tests that the verdict rule needs on oriented ``values``."""
+def weigh(claim: ClaimSpec, values: np.ndarray, failed: np.ndarray | None = None, *, forecast: bool = True) -> Evidence:
+    """Run the tests that the verdict rule needs on oriented ``values``.
+
+    Args:
+        claim: says what is tested.
+        values: one number per seed.
+        failed: of which seeds a run diverged or collapsed; with any, sign flips decide instead of t.
+        forecast: whether to compute how many seeds would decide, which takes longer than all else.
+    """
+    diverged = failed is not None and bool(failed.any())
     interval = mean_interval(values)
     threshold, margin = claim.rule.at_least, claim.margin
     p, test = difference_p(values - threshold, diverged=diverged)
     equivalence = equivalence_p(values, margin, diverged=diverged) if margin else float("nan")
     size = float("nan")
-    if claim.published is not None and claim.rule.kind == "effect" and not diverged:
+    if claim.published is not None and claim.sized and not diverged:
         published = claim.published
         size = against_published(interval, claim.rule.sign * published.effect, published.standard_error, published.runs)
-    needed = None if diverged else seeds_to_decide(interval, margin, threshold=threshold)
+    needed = None if diverged or not forecast else seeds_to_decide(interval, margin, threshold=threshold)
     least = 2 / 2**interval.n if test == "sign-flip" else 0.0
-    return Evidence(tuple(map(float, values)), interval, p, test, equivalence, size, needed, least)
+    sound = math.nan
+    if failed is not None and diverged:
+        sound, _ = difference_p(values[~failed] - threshold, diverged=True, alternative="greater")
+    return Evidence(
+        values=tuple(map(float, values)),
+        interval=interval,
+        p=p,
+        test=test,
+        equivalence=equivalence,
+        size=size,
+        seeds_to_decide=needed,
+        least_p=least,
+        failed=int(failed.sum()) if failed is not None else 0,
+        sound=sound,
+    )
 
 
 def weigh_correlation(claim: ClaimSpec, found: Correlation) -> Evidence:
@@ -99,7 +132,8 @@ def decide(claim: ClaimSpec, evidence: Evidence, p: float) -> Verdict:
 def _decide_side(claim: ClaimSpec, evidence: Evidence, p: float) -> Verdict:
     threshold = claim.rule.at_least
     if p < ALPHA and evidence.interval.mean > threshold:
-        return _sized(claim, evidence)
+        doubtful = evidence.rests_on_failures and claim.rule.failures == "doubtful"
+        return "inconclusive" if doubtful else _sized(claim, evidence)
     if p < ALPHA:
         return "not-reproduced" if threshold else "reversed"
     no_difference = not evidence.p < ALPHA  # what only Holm's adjustment made insignificant is no absence of an effect
@@ -133,7 +167,7 @@ def direction_only(claim: ClaimSpec, verdict: Verdict) -> Verdict:
     """What a proxy may say: its size means nothing beside the published one, so equivalence to zero is unclear too."""
     if verdict in AGREE:
         return "direction agrees"
-    two_sided = claim.rule.kind in ("effect", "correlation") and claim.rule.at_least == 0
+    two_sided = claim.rule.kind not in SAMENESS and claim.rule.at_least == 0
     if verdict == "reversed" or (verdict == "not-reproduced" and not two_sided):
         return "direction disagrees"
     return "direction unclear"

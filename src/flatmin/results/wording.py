@@ -56,8 +56,14 @@ def mean_text(interval: Interval, decimals: int = 2) -> str:
     return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f} ({interval.n})"
 
 
+def signed_mean_text(interval: Interval, decimals: int = 2) -> str:
+    """ "+0.82 ± 0.30 (5)": as `mean_text`, of a difference."""
+    text = mean_text(interval, decimals)
+    return text if text.startswith(("–", "-")) else f"+{text}"
+
+
 def difference_text(difference: Paired | None) -> str:
-    """ "+43.10 [40.20, 46.00], p < 0.001": the difference, its 95% interval and the two-sided p."""
+    """ "+43.10 [+40.20, +46.00], p < 0.001 (5)": the difference, its 95% interval, the two-sided p, and the pairs."""
     if difference is None:
         return "–"
     interval = difference.interval
@@ -65,8 +71,8 @@ def difference_text(difference: Paired | None) -> str:
         return f"{interval.mean:+.2f} (one seed)"
     p = p_value(difference.p)
     shown = f"p {p}" if p.startswith("<") else f"p = {p}"
-    mark = " (sign-flip)" if difference.test == "sign-flip" else ""
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}], {shown}{mark}"
+    mark = ", sign-flip" if difference.test == "sign-flip" else ""
+    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}], {shown} ({interval.n}{mark})"
 
 
 def method_title(method: str) -> str:
