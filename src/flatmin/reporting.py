@@ -36,6 +36,7 @@ def aggregate_study(study: Study, workspace: Workspace) -> None:
             workspace.claims,
             workspace.results,
             frames.shifts_frame(runs, workspace),
+            study.params.claims.primary,
         )
         if tracker:
             present(tracker, shown, _titles(study), workspace.results)
@@ -77,8 +78,10 @@ def _write_page(study: Study, workspace: Workspace, out: Path, *, partial: bool)
     runs = all_runs(study, workspace)
     measured = frames.runs_frame(runs, as_seen(_views(study, runs, workspace)))
     tables, shifts = frames.table_infos(study, runs, workspace), frames.shifts_frame(runs, workspace)
+    primary = study.params.claims.primary
     if partial:
-        aggregate(measured, tables, frames.seconds_frame(runs, workspace), workspace.claims, out, shifts)
+        seconds = frames.seconds_frame(runs, workspace)
+        aggregate(measured, tables, seconds, workspace.claims, out, shifts, primary)
     report(
         measured,
         tables,
@@ -88,6 +91,7 @@ def _write_page(study: Study, workspace: Workspace, out: Path, *, partial: bool)
         commands=_commands(workspace),
         partial=partial,
         shifts=shifts,
+        primary=primary,
     )
     print(f"report: {out / 'report.html'}")
 

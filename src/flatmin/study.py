@@ -13,6 +13,7 @@ from flatmin.catalogue import Option
 from flatmin.errors import Problem, StudyError, nearest
 from flatmin.settings import (
     SELECTED,
+    ClaimsSpec,
     DatasetSpec,
     EvaluationSpec,
     MethodSpec,
@@ -39,7 +40,7 @@ Choices = Mapping[tuple[str, str, str], Choice]
 
 
 class Params(Settings):
-    """The sections of ``params.yaml``, all of them required: DVC tracks them by name."""
+    """The sections of ``params.yaml``. What runs depend on is required: DVC tracks it by name."""
 
     study: Annotated[tuple[Name, ...], Field(min_length=1)]
     tables: dict[Name, TableSpec]
@@ -50,6 +51,7 @@ class Params(Settings):
     selection: SelectionSpec
     evaluation: EvaluationSpec
     sharpness: SharpnessSpec
+    claims: ClaimsSpec = ClaimsSpec()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def aggregate(
     claims_path: Path,
     out: Path,
     shifts: pd.DataFrame | None = None,
+    primary: Sequence[str] | None = None,
 ) -> None:
     """Write ``out``/tables/*.{csv,md,tex}, metrics/*.json, claims.{json,md} and cost.{csv,md}.
 
@@ -47,6 +48,7 @@ def aggregate(
         claims_path: the claims file.
         out: the results folder.
         shifts: what the runs achieve on further test sets (`shift.COLUMNS`).
+        primary: ids of the study's primary claims; None for those that the file names.
 
     Raises:
         ClaimsError: the claims file cannot be used; nothing is written then.
@@ -55,7 +57,7 @@ def aggregate(
     claims = load_claims(claims_path)
     finished = measured(runs)
     layouts = {name: layout(finished, table, shifts) for name, table in tables.items()}
-    judged = judge(claims, finished, tables, shifts=shifts)
+    judged = judge(claims, finished, tables, shifts=shifts, primary=primary)
     printed = paper_files(judged, tables, finished)
     for name, laid in layouts.items():
         printed |= {f"{name}.csv": tidy(laid), f"{name}.md": markdown(laid), f"{name}.tex": tex(laid)}

@@ -36,6 +36,7 @@ def report(
     commands: Sequence[str] = COMMANDS,
     partial: bool = False,
     shifts: pd.DataFrame | None = None,
+    primary: Sequence[str] | None = None,
 ) -> None:
     """Write ``out``/report.{html,md}, figures/*.svg and plots/*.csv; the same input gives the same bytes.
 
@@ -48,6 +49,7 @@ def report(
         commands: the shell commands that make the results, printed at the end.
         partial: mark the page as partial and list what is missing.
         shifts: what the runs achieve on further test sets (`flatmin.results.shift.COLUMNS`).
+        primary: ids of the study's primary claims; None for those that the file names.
 
     Raises:
         ClaimsError: the claims file cannot be used; nothing is written then.
@@ -56,7 +58,7 @@ def report(
     claims = load_claims(claims_path)
     finished = measured(runs)
     layouts = [layout(finished, table, shifts) for table in tables.values()]
-    judged = judge(claims, finished, tables, shifts=shifts)
+    judged = judge(claims, finished, tables, shifts=shifts, primary=primary)
     said = content(finished, tables, histories, shifts, layouts, judged, commands, partial=partial)
     page, text = report_html(said), report_markdown(said)
     for name, drawn in said.figures.items():

@@ -16,13 +16,14 @@ from flatmin.settings.data import (
 )
 from flatmin.settings.declaring import SELECTED, Count, Fraction, Settings, keyed, setting
 from flatmin.settings.run import Augmentation, MethodSpec, ModelSpec, ResolvedMethod, RunSettings, TrainingSpec
-from flatmin.settings.study import CorruptionSpec, EvaluationSpec, SelectionSpec, SharpnessSpec, TableSpec
+from flatmin.settings.study import ClaimsSpec, CorruptionSpec, EvaluationSpec, SelectionSpec, SharpnessSpec, TableSpec
 
 __all__ = [
     "HUMAN_LABELS",
     "SELECTED",
     "AsymmetricNoise",
     "Augmentation",
+    "ClaimsSpec",
     "CorruptionSpec",
     "Count",
     "DatasetSpec",

@@ -54,6 +54,15 @@ class SharpnessSpec(Settings):
     samples: Count = setting(1000, introduced=1000)
 
 
+class ClaimsSpec(Settings):
+    """The claims that a study was made for: ids of ``experiments/claims.yaml``, six at most, tested together (Holm).
+
+    Null: those that the file names. All others are exploratory.
+    """
+
+    primary: Annotated[tuple[str, ...], Field(max_length=6)] | None = None
+
+
 class TableSpec(Settings):
     """One question of the study: rows are datasets x models, columns are methods, cells are means over seeds.
 
