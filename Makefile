@@ -19,10 +19,10 @@ repro: environment
 	dvc repro
 
 test: environment
-	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: environment
-	OMP_NUM_THREADS=1 pytest -n 2
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup
 
 lint: environment
 	ruff check .

@@ -29,13 +29,10 @@ CLAIM = {
     "source": "https://arxiv.org/abs/2010.01412v3",
     "outcomes": [
         {
-            "table": "quick",
-            "dataset": "digits",
-            "model": "mlp",
-            "treatment": "sam",
-            "baseline": "sgd",
-            "verdict": "reproduced-smaller",
-            "fidelity": "reduced",
+            "label": "reproduced-smaller (reduced)",
+            "arms": [
+                {"table": "quick", "dataset": "digits", "model": "mlp", "method": method} for method in ("sam", "sgd")
+            ],
         }
     ],
 }
@@ -104,11 +101,12 @@ def test_the_note_of_a_run_names_the_claims_that_rest_on_it(uri: str, results: P
     assert note_of(tracker, "c") == "A run."
 
 
-def test_a_claim_on_all_methods_rests_on_every_run_of_its_row(uri: str, results: Path) -> None:
-    everything = {**CLAIM, "outcomes": [{**CLAIM["outcomes"][0], "treatment": "all methods", "baseline": None}]}  # type: ignore[index]
-    (results / "claims.json").write_text(json.dumps([everything]))
-    tracker = shown(uri, results, [tracked("a"), tracked("c", method="asam"), tracked("d", dataset="cifar10")])
-    assert {key for key in tracker.known if "sam-better" in note_of(tracker, key)} == {"a", "c"}
+def test_a_claim_on_two_rows_rests_on_the_runs_of_both(uri: str, results: Path) -> None:
+    arms = [{"table": "quick", "dataset": data, "model": "mlp", "method": "sam"} for data in ("digits", "cifar10")]
+    (results / "claims.json").write_text(json.dumps([{**CLAIM, "outcomes": [{"label": "reproduced", "arms": arms}]}]))
+    runs = [tracked("a"), tracked("c", method="sgd"), tracked("d", dataset="cifar10"), tracked("e", model="cnn")]
+    tracker = shown(uri, results, runs)
+    assert {key for key in tracker.known if "sam-better" in note_of(tracker, key)} == {"a", "d"}
 
 
 def test_before_there_are_verdicts_a_note_has_none(uri: str, results: Path) -> None:
@@ -142,11 +140,12 @@ def test_the_claims_file_that_aggregate_writes_is_read(tmp_path: Path, monkeypat
     judged = judge(claims, measured(runs), tables)
     (tmp_path / "claims.json").write_text(claims_json(judged))
     spoken = notes.read_claims(tmp_path / "claims.json")
-    assert [(s.claim, s.dataset) for s in spoken] == [(j.claim.id, o.dataset) for j in judged for o in j.outcomes]
+    outcomes = [outcome for each in judged for outcome in each.outcomes]
+    assert [s.verdict for s in spoken] == [outcome.label for outcome in outcomes]
     assert len(spoken) > 10
-    assert any(not s.methods for s in spoken)
-    exact = [s for s, o in zip(spoken, (o for j in judged for o in j.outcomes), strict=True) if o.fidelity == "exact"]
-    assert all("(" not in s.verdict for s in exact)
+    for said, outcome in zip(spoken, outcomes, strict=True):
+        rows = {(table, dataset, model) for table, dataset, model, _ in said.arms}
+        assert (outcome.table, outcome.dataset, outcome.model) in rows
 
 
 def keyed(**changes: Any) -> KeyedRun:

@@ -89,5 +89,5 @@ default_cfgs = small_image_cfgs("cifar_mlp", first_conv=None, fixed_input_size=T
 @register_model
 @synonym("mlp")
 def cifar_mlp(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Fully connected ReLU network; two hidden layers of 128 units by default."""
+    """Fully connected ReLU network of ours; two hidden layers of 128 units by default: 411,146 parameters."""
     return create(MLP, "cifar_mlp", pretrained, kwargs)

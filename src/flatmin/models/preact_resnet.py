@@ -160,7 +160,10 @@ default_cfgs = small_image_cfgs(
 @register_model
 @synonym("preact_resnet18")
 def cifar_preact_resnet18(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """PreAct ResNet-18 (Andriushchenko & Flammarion 2022): 11,172,170 parameters."""
+    """PreAct ResNet-18: 11,172,170 parameters.
+
+    That of Andriushchenko & Flammarion 2022, with blocks as in He et al. 2016, "Deep Residual Learning", table 1.
+    """
     return create(PreActResNet, "cifar_preact_resnet18", pretrained, {"depth": 18, **kwargs})
 
 

@@ -121,8 +121,8 @@ default_cfgs = small_image_cfgs(
 def cifar_resnext29_32x4d(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNeXt-29, 32x4d: 4,775,754 parameters.
 
-    Not in Xie et al. 2017, but in the ASAM paper (Kwon et al. 2021), whose code takes this network from homura. A
-    common variant has a 1x1 stem and 1,536 parameters less.
+    Of the form of Xie et al. 2017, section 5.3, but of another size: that of the ASAM paper (Kwon et al. 2021), whose
+    code takes it from homura. A common variant has a 1x1 stem and 1,536 parameters less.
     """
     arguments = {"depth": 29, "cardinality": 32, "base_width": 4, **kwargs}
     return create(ResNeXt, "cifar_resnext29_32x4d", pretrained, arguments)

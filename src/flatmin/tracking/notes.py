@@ -16,49 +16,41 @@ LIMIT = 8000
 MORE = "More is among the artifacts."
 
 
+Arm = tuple[str, str, str, str]
+"""The runs of one method in one row: table, dataset, model, method."""
+
+
 @dataclass(frozen=True)
 class Spoken:
-    """A claim on one row of the study: what it says, its verdict there, and by which methods (all if none is named)."""
+    """A claim on the study's runs: what it says, its verdict there, and from which runs that was computed."""
 
     claim: str
     statement: str
     verdict: str
     source: str
-    table: str
-    dataset: str
-    model: str
-    methods: tuple[str, ...]
+    arms: frozenset[Arm]
 
     def rests_on(self, tags: Mapping[str, str]) -> bool:
         """Return whether a run with these tags is one of those that the verdict was computed from."""
-        row = (tags["dataset"], tags["model"]) == (self.dataset, self.model)
-        method = not self.methods or tags["method"] in self.methods
-        return tags["role"] == "table" and self.table in tags["tables"].split(",") and row and method
+        tables = tags["tables"].split(",") if tags["role"] == "table" else []
+        return any((table, tags["dataset"], tags["model"], tags["method"]) in self.arms for table in tables)
 
 
 def read_claims(path: Path) -> list[Spoken]:
-    """Return every claim on every row that speaks to it, from ``claims.json``; none where that is not written yet."""
+    """Return every claim on all runs that speak to it, from ``claims.json``; none where that is not written yet."""
     if not path.exists():
         return []
     return [
         Spoken(
             claim=claim["id"],
             statement=claim["statement"],
-            verdict=_verdict(outcome),
+            verdict=outcome["label"],
             source=claim["source"],
-            table=outcome["table"],
-            dataset=outcome["dataset"],
-            model=outcome["model"],
-            methods=() if outcome["baseline"] is None else (outcome["treatment"], outcome["baseline"]),
+            arms=frozenset((arm["table"], arm["dataset"], arm["model"], arm["method"]) for arm in outcome["arms"]),
         )
         for claim in json.loads(path.read_text(encoding="utf-8"))
         for outcome in claim["outcomes"]
     ]
-
-
-def _verdict(outcome: Mapping[str, str]) -> str:
-    exact = outcome["fidelity"] == "exact"
-    return outcome["verdict"] if exact else f"{outcome['verdict']} ({outcome['fidelity']})"
 
 
 def run_note(run: KeyedRun, role: str) -> str:
