@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ class Line:
 def print_claims(
     workspace: Workspace, patterns: Sequence[str] = (), verdict: str | None = None, *, primary: bool = False
 ) -> None:
-    """Print the claims that fit all that is asked for, one per line; the one of an exact id in full.
+    """Print the claims that fit all that is asked for; the one of an exact id in full.
+
+    Those that a row speaks to come first, one per line; the others are grouped by why they are not run.
 
     Args:
         workspace: the study's folder.
@@ -154,13 +157,42 @@ def _is_primary(line: Line) -> bool:
 
 
 def _print_list(console: Console, lines: Sequence[Line], known: int) -> None:
-    if console.width >= LEAST_TABLE_WIDTH:
-        console.print(_table(lines))
-    else:
-        for line in lines:
+    """Print the claims that are judged, then the others by what they lack, ids alone."""
+    silent = [line for line in lines if line.record and line.record["reason"]]
+    shown_in_full = [line for line in lines if line not in silent]
+    if shown_in_full and console.width >= LEAST_TABLE_WIDTH:
+        console.print(_table(shown_in_full))
+    elif shown_in_full:
+        for line in shown_in_full:
             print("\n".join([*_short(line, console.width), ""]))
+    for reason, ids in _by_reason(silent).items():
+        print("\n".join(_wrapped(f"not-run: {reason} ({count(len(ids), 'claim')})", console.width, "  ", "")))
+        print("\n".join(_wrapped(", ".join(ids), console.width)))
     shown = f"{len(lines)} of {count(known, 'claim')} (★ primary)"
     print(f"{shown}; `flatmin claims ID` shows one with its rule and departures")
+
+
+def _by_reason(lines: Sequence[Line]) -> dict[str, list[str]]:
+    """The ids by why no row speaks to them, the commonest reason first."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.record:
+            found.setdefault(_shared(line.record["reason"]), []).append(_name(line))
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _shared(reason: str) -> str:
+    """The part of a reason that many claims have: the data alone of a row that is not there."""
+    missing = re.match("no row has ([^,]*)", reason)
+    if missing:
+        return f"no fitting row with {missing.group(1)}"
+    if reason.endswith("have no finished runs to compare"):
+        return "a fitting row, without finished runs of all methods to compare"
+    return reason if reason.startswith("not measured") else reason.rpartition(": ")[2]
+
+
+def _name(line: Line) -> str:
+    return f"{line.claim.id} ★" if _is_primary(line) else line.claim.id
 
 
 def _table(lines: Sequence[Line]) -> Table:
@@ -169,8 +201,7 @@ def _table(lines: Sequence[Line]) -> Table:
     for name, ratio in (("statement", 4), ("published", 3), ("measured", 3), ("verdict", 2)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for line in lines:
-        name = f"{line.claim.id} ★" if _is_primary(line) else line.claim.id
-        table.add_row(name, line.claim.statement, _published(line.claim), _measured(line), line.label)
+        table.add_row(_name(line), line.claim.statement, _published(line.claim), _measured(line), line.label)
     return table
 
 
@@ -183,7 +214,7 @@ def _measured(line: Line) -> str:
 
 
 def _short(line: Line, width: int) -> Iterator[str]:
-    yield f"{line.claim.id}{' ★' if _is_primary(line) else ''}"
+    yield _name(line)
     parts = {"published": _published(line.claim), "measured": _measured(line), "verdict": line.label}
     yield from _wrapped(line.claim.statement, width)
     for name, text in parts.items():
@@ -238,4 +269,6 @@ def _listed(name: str, items: Iterable[str], width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, later: str = "    ", first: str = "  ") -> list[str]:
-    return textwrap.wrap(text, max(width, 40), initial_indent=first, subsequent_indent=later, break_long_words=False)
+    wrapper = textwrap.TextWrapper(max(width, 40), initial_indent=first, subsequent_indent=later)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from synthetic import make_seconds, make_study
 
+from flatmin import catalogue
 from flatmin.results.aggregate import aggregate
+from flatmin.results.claim_files import published_text
 from flatmin.results.claim_spec import MOST_PRIMARY, ClaimsError, ClaimSpec, load_claims
 from flatmin.results.claim_words import rule_text
 from flatmin.results.inputs import MEASURED
-from flatmin.results.rules import UNMEASURED
+from flatmin.results.rules import ABSENT, UNMEASURED, MethodMatch
 
 # typed from SAM (arXiv 2010.01412v3): treatment, baseline, effect
 SAM = {
@@ -131,8 +133,12 @@ def test_a_claim_with_a_published_setting_says_where_it_was_obtained(claims: dic
 
 
 def test_what_nobody_measures_is_named(claims: dict[str, ClaimSpec]) -> None:
-    silent = {claim.rule.metric for claim in claims.values() if claim.unmeasured}
-    assert silent == set(UNMEASURED)
+    rules = [claim.rule for claim in claims.values() if claim.unmeasured]
+    needed = {name for rule in rules for name in (rule.metric, rule.against)}
+    ascents = {m.ascent for rule in rules for m in (rule.treatment, rule.baseline) if isinstance(m, MethodMatch)}
+    assert set(UNMEASURED) <= needed
+    assert set(ABSENT) <= ascents
+    assert not set(ABSENT) & set(catalogue.ascents())
     assert not set(UNMEASURED) & set(MEASURED)
 
 
@@ -142,6 +148,39 @@ def test_every_rule_can_be_said_in_words(claims: dict[str, ClaimSpec]) -> None:
         assert " is " in text
         assert "None" not in text
         assert "nan" not in text
+
+
+def test_a_comma_splits_no_phrase(claims: dict[str, ClaimSpec]) -> None:
+    for claim in claims.values():
+        for text in claim.setting.besides if claim.setting else ():
+            assert len(text.split()) > 3, claim.id
+    steps = claims["sam-t11-cifar-10-steps2"].setting
+    assert steps is not None
+    assert steps.besides == ("projected ascent, of steps that are not stated",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sam-t1-cifar-10-wrn-28-10-200ep-cutout", "+0.3 points (test error %: 2.3 ± 0.1 against 2.6 ± 0.1)"),
+        ("sam-t2-imagenet-resnet-101-400ep", "+3.3 points (test error %: 19.0 ± <0.01 against 22.3 ± 0.1)"),
+        ("sam-t3-cifar-10-efficientnet-l2", "+0.04 points (test error %: 0.30 ± 0.01 against 0.34 ± 0.02)"),
+        ("sam-t11-cifar-10-steps5", "+0.00 points (test error %: 2.77 ± 0.03 against 2.77 ± 0.03)"),
+        ("critics-calibration", "-2.52 points (ECE %: 3.24 ± 0.39 against 5.76 ± 0.43)"),
+        ("critics-best-epoch-30-noise", "+17 points"),
+        ("looksam-cost", "1.2x"),
+    ],
+)
+def test_published_numbers_have_the_digits_and_bounds_of_the_paper(
+    claims: dict[str, ClaimSpec], name: str, text: str
+) -> None:
+    assert published_text(claims[name]) == text
+
+
+def test_bounds_are_printed_as_bounds(claims: dict[str, ClaimSpec]) -> None:
+    bounded = [c for c in claims.values() if c.published and "ci95-below" in str(c.published)]
+    assert len(bounded) >= 8
+    assert all("± <" in published_text(claim) for claim in bounded)
 
 
 def test_primary_claims_are_few(claims: dict[str, ClaimSpec]) -> None:
@@ -168,6 +207,11 @@ def test_quoted_numbers_say_so(claims: dict[str, ClaimSpec]) -> None:
         ("source:", "rule: {share: 0.5}\n    source:", "'share' belongs to the kind share"),
         ("source:", "rule: {against: test_error}\n    source:", "'against' belongs to the kind correlation"),
         ("source:", "rule: {kind: no-benefit, baseline: itself, against: test_error}\n    source:", "no meaning"),
+        ("source:", "rule: {treatment: {ascent: samm}}\n    source:", "unknown ascent 'samm'; did you mean 'sam'"),
+        ("source:", "rule: {treatment: {ascent: sam, options: {step: 2}}}\n    source:", "did you mean 'steps'"),
+        ("source:", "rule: {treatment: {ascent: sam, options: {steps: 0}}}\n    source:", "of at least 1, not 0"),
+        ("source:", "rule: {treatment: {ascent: sam, free: [beta]}}\n    source:", "has no option 'beta'"),
+        ("source:", "rule: {at_least: 1, margin: 1}\n    source:", "a margin has no meaning beside a threshold"),
         ("verified-from-text", "statement", "a sentence without a number"),
         ("    published: {unit: test error %, treatment: {value: 2.7}, baseline: {value: 3.5}}\n", "", "is absent"),
     ],

@@ -355,6 +355,7 @@ def test_the_interval_of_the_paired_difference_decides() -> None:
     assert "+0.10 points against SGD (95% interval -0.15 to +0.35, 3 pairs of runs)" in finding.evidence
     assert compared([-0.002, 0.001, 0.004]) == []  # the same mean, half-width 0.75: it decides nothing
     assert compared([0.02, 0.021, 0.022]) == []  # better
+    assert compared([0.003, 0.0035, 0.004]) == []  # half-width 0.12: a gain, however small, is no sameness
     (worse,) = compared([-0.02, -0.021, -0.022])
     assert (worse.symptom, worse.severity) == ("worse", "trouble")
     assert "-2.10 points" in worse.evidence
@@ -371,12 +372,12 @@ def test_a_method_that_does_not_train_is_not_compared_as_well() -> None:
 
 def test_noisy_validation_labels_shrink_the_limit() -> None:
     """60% of ten classes' labels made wrong: a point of true accuracy is 0.4 - 0.6 / 9 = 1/3 of one there."""
-    gaps = [0.002, 0.0021, 0.0022]
+    gaps = [-0.0018, 0.0, 0.0018]
     assert [found.symptom for found in compared(gaps)] == ["no-difference"]
     assert compared(gaps, NOISY) == []
-    (finding,) = compared([0.0009, 0.001, 0.0011], NOISY)
+    (finding,) = compared([-0.0001, 0.0, 0.0001], NOISY)
     assert "here 0.17 points, because 60% of the validation labels are wrong" in finding.evidence
-    assert compared([0.003] * 3, replace(NOISY, validation_labels="clean"))[0].symptom == "no-difference"
+    assert compared(gaps, replace(NOISY, validation_labels="clean"))[0].symptom == "no-difference"
 
 
 def test_an_ascent_that_changes_training_is_not_called_too_small() -> None:

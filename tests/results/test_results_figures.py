@@ -208,6 +208,8 @@ def test_memorisation_is_drawn_for_wrong_labels_alone() -> None:
     without = memorisation(laid, finished.drop(columns="best_epoch"), with_memory(make_histories(finished)))
     assert without is not None
     assert "early stopping" not in texts(without.svg)
+    unknown = finished.assign(memorised=finished["memorised"].where(finished["dataset"] != "digits-noise60"))
+    assert memorisation(laid, unknown, with_memory(make_histories(finished))) is None
     assert memorisation(layout(finished, tables["table1"]), finished, with_memory(make_histories(finished))) is None
 
 
@@ -381,7 +383,7 @@ def test_missing_runs_are_dashes_and_smaller_numbers() -> None:
     assert runs_each([]) == "no run"
     known, none = Interval(50.0, 1.0, 3, 0.4), mean_interval([])
     assert extremes("row", "accuracy", {"sam": known, "sgd": none}) == "row: accuracy of SAM (50.00%, 3 runs)"
-    assert extremes("row", "accuracy", {"sam": none}) == "row: no finite accuracy"
+    assert extremes("row", "accuracy", {"sam": none}) == "row: accuracy is not known"
     assert sentences([str(i) for i in range(8)]).endswith("5. 2 more rows are in the table.")
 
 
@@ -395,15 +397,27 @@ def test_claims_that_rows_speak_to_are_drawn_and_the_others_counted(claims: list
     assert drawn is not None
     shown = texts(drawn.svg)
     for one in judged:
-        drawable = bool(one.outcomes) and one.claim.rule.unit != ""
-        assert (one.claim.id in shown) == drawable, one.claim.id
-        if drawable and len(Line(one).outcomes) == 1:
+        assert (one.claim.id in shown) == bool(one.outcomes), one.claim.id
+        if one.outcomes and len(Line(one).outcomes) == 1:
             assert one.outcomes[0].verdict in shown
     missing = sum(not one.outcomes for one in judged)
     assert f"{missing} claims not run" in drawn.svg
     assert f"{missing} claims not run." in drawn.alt
-    papers = {one.claim.paper for one in judged if one.outcomes and one.claim.rule.unit}
+    spoken = [one for one in judged if one.outcomes]
+    assert drawn.title.endswith(f"of the {len(spoken)} claims that rows of this study speak to")
+    assert "difference in sharpness n step" in shown
+    assert "named, not measured" in shown
+    papers = {one.claim.paper for one in spoken}
     assert papers <= set(shown)
+
+
+def test_only_what_was_published_is_drawn_as_published(claims: list[ClaimSpec]) -> None:
+    runs, tables = make_study()
+    judged = [one for one in judge(claims, measured(runs), tables) if one.outcomes]
+    published = [one for one in judged if one.claim.published]
+    drawn = claims_forest(published)
+    assert drawn is not None
+    assert "named, not measured" not in texts(drawn.svg)
 
 
 def test_no_claim_no_forest(claims: list[ClaimSpec]) -> None:

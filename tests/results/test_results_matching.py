@@ -91,6 +91,26 @@ def test_a_rho_at_the_edge_of_its_grid_stands_with_the_claim(claims: dict[str, C
     assert "rho of sam at the edge of its grid" in found.departures
 
 
+def test_an_untuned_method_of_a_general_claim_is_said(claims: dict[str, ClaimSpec]) -> None:
+    """Whichever part it has: of the treatment nobody said so, and it was the treatment that was not tuned."""
+    runs, table = row_of(("sgd", "sam", "sam-rho2"))
+    claim = claims["gsam-beats-sam"]
+    rule = claim.rule.model_copy(update={"treatment": claims["guide-rho-above-1-unstable"].rule.treatment})
+    named = headline(claim.model_copy(update={"rule": rule}), runs, table)
+    assert not any("not tuned" in text for text in named.departures)  # the claim is about such radii
+    assert not any("not tuned" in text for text in headline(claims["guide-label-noise"], *noisy("selected")).departures)
+    found = headline(claims["guide-label-noise"], *noisy("not tuned"))
+    assert "rho 0.5 of sam, not tuned" in found.departures
+    assert found.fidelity == "same-data"
+    assert not any("rho" in text for text in headline(claims["guide-cost-2x"], *noisy("not tuned")).departures)
+
+
+def noisy(tuned: str) -> tuple[pd.DataFrame, TableInfo]:
+    runs, table = row_of(row=NOISY)
+    runs.loc[runs["method"] == "sam", "tuned"] = tuned
+    return runs, table
+
+
 def test_twenty_epochs_are_reduced_for_asam_too(claims: dict[str, ClaimSpec]) -> None:
     runs, table = row_of(("sgd", "sam", "asam"), replace(WRN, epochs=20))
     assert headline(claims[ASAM], runs, table).fidelity == "reduced"

@@ -61,6 +61,9 @@ def values(runs: pd.DataFrame, table: str, dataset: str, method: str, column: st
     return own.sort_values("seed")[column].to_numpy() * 100
 
 
+SETTING = {"sources": ["cifar10"], "model": "WRN-28-10", "model_names": ["wrn28_10"], "augmentation": "basic"}
+
+
 def claim(name: str, **changes: Any) -> ClaimSpec:
     record: dict[str, Any] = {
         "id": name,
@@ -73,7 +76,7 @@ def claim(name: str, **changes: Any) -> ClaimSpec:
             "baseline": {"value": 16.0},
             "resolution": 0.01,
         },
-        "setting": {"sources": ["cifar10"], "model": "WRN-28-10", "model_names": ["wrn28_10"], "augmentation": "basic"},
+        "setting": SETTING,
         "source": "here",
         "confidence": "verified-from-text",
     }
@@ -123,6 +126,15 @@ def test_asams_table_has_three_methods_and_says_which_epoch_and_whose_quote(stud
     notes = " ".join(block.notes)
     assert "best epoch by test accuracy, measured the one chosen on validation data" in notes
     assert "as other documents quote them" in notes
+    assert "200 epochs" not in block.caption
+    assert "epochs and other training that these do not state are assumed" in notes
+
+
+def test_what_the_published_runs_had_and_ours_have_not_is_said_with_the_numbers() -> None:
+    setting = {**SETTING, "besides": ["trained again on predicted labels"]}
+    (note,) = [text for text in laid_out(claim("one", setting=setting)).notes if text.startswith("The published runs")]
+    assert note == "The published runs have what no run of this study has: trained again on predicted labels."
+    assert not [text for text in laid_out(claim("one")).notes if text.startswith("The published runs")]
 
 
 # --- our numbers ------------------------------------------------------------------------------------------------------

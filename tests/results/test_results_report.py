@@ -10,14 +10,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from golden import Page, golden_study, write_golden
-from synthetic import make_histories, make_seconds, make_study
+from golden import CLAIMS, Page, golden_study, write_golden
+from synthetic import DIGITS, make_histories, make_runs, make_seconds, make_study, make_table
 
 from flatmin.reading import read_yaml
 from flatmin.results.aggregate import aggregate
-from flatmin.results.answers import headlines, others, unanswered
+from flatmin.results.answers import Answer, headlines, others, unanswered
 from flatmin.results.blocks import Layout, layout
+from flatmin.results.claim_content import not_run
 from flatmin.results.claim_files import interval_text
+from flatmin.results.claim_spec import load_claims
+from flatmin.results.claims import Judged, judge
 from flatmin.results.inputs import MethodInfo, measured
 from flatmin.results.lead import lead, question
 from flatmin.results.report import report
@@ -25,6 +28,7 @@ from flatmin.results.statistics import Interval
 
 NUMBER = r"[-+]?\d+\.\d+"
 ROW = ["dataset", "model", "method"]
+GUESSABLE = replace(DIGITS, classes=10, source_images=1797)
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +196,47 @@ def test_verdicts_are_counted(page: Page, golden: Path) -> None:
         own = [r for r in records if r["verdict"] == verdict]
         assert int(total) == len(own)
         if verdict != "not-run":
-            assert [*map(int, by_fidelity)] == [sum(r["fidelity"] == name for r in own) for name in header[2:]]
+            assert [*map(int, by_fidelity)] == [
+                sum((r["fidelity"] if r["setting"] else "general") == name for r in own) for name in header[2:]
+            ]
     assert sum(int(row[1]) for row in rows) == len(records)
+
+
+def test_claims_that_were_not_run_are_few_groups_and_all_there(golden: Path, claims_path: Path) -> None:
+    runs, tables = make_study()
+    judged = judge(load_claims(claims_path), measured(runs), tables)
+    groups = not_run(judged)
+    assert len(groups) < 25
+    ids = [name for group in groups for name in group.details]
+    assert sorted(ids) == sorted(j.claim.id for j in judged if not j.outcomes)
+    assert groups[0].reason == "A row is there, without finished runs to compare"
+    ends = [group.reason.endswith(" here") for group in groups]
+    assert ends == sorted(ends)
+    for text in ((golden / "report.html").read_text(), (golden / "report.md").read_text()):
+        assert f"{len(ids)} claims not run, by what this study lacks" in text
+        assert all(name in text for name in ids)
+
+
+def test_every_verdict_that_occurs_is_explained_in_the_open(golden: Path) -> None:
+    records = json.loads((golden / "claims.json").read_text())
+    html, text = (golden / "report.html").read_text(), (golden / "report.md").read_text()
+    shown = re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)
+    for record in records:
+        word = f"{record['verdict'].split(' ')[0]}"
+        assert re.search(rf"<dt>{word}\b", shown)
+        assert f"- **{word}" in text
+    assert "<dt>reversed</dt>" not in html or any(o["verdict"] == "reversed" for r in records for o in r["outcomes"])
+    for words in (page_methods := html[html.index("Methods</h2>") :], text):
+        assert "Failures alone show no method better and reproduce nothing" in words
+    assert "collapsed" in page_methods
+
+
+def test_github_shows_the_figures(golden: Path) -> None:
+    text = (golden / "report.md").read_text()
+    pictures = re.findall(r"^!\[(.+)\]\((figures/\S+\.svg)\)$", text, re.MULTILINE)
+    assert {path for _, path in pictures} == {f"figures/{p.name}" for p in (golden / "figures").iterdir()}
+    assert all(5 < len(alt) < 100 for alt, _ in pictures)
+    assert text.count("<details>") == text.count("</details>") == len(pictures) + 1
 
 
 def test_no_measured_value_without_its_n(page: Page) -> None:
@@ -224,10 +267,10 @@ def test_markdown_has_the_numbers_of_the_page(golden: Path, page: Page) -> None:
 def test_the_answer_comes_first_and_in_plain_words(page: Page) -> None:
     text = page.words
     assert "Does SAM beat SGD here?" in text
-    assert "On digits, 60% label noise (mlp), SAM beats the better baseline (SGD) by 42.8 points." in text
-    assert "With early stopping +6.1 points (95% interval +5.0 to +7.3, 5 seeds)" in text
+    assert "On digits, 60% label noise (mlp), SAM beats the better baseline (SGD) by 42.84 points." in text
+    assert "With early stopping +6.14 points (95% interval +5.02 to +7.26, 5 seeds)" in text
     assert "2x the gradients of SGD, 5 runs" in text
-    assert "Against SGD-2x, at equal cost +44.0 points (95% interval +43.2 to +44.8, 5 seeds)" in text
+    assert "Against SGD-2x, at equal cost +43.98 points (95% interval +43.15 to +44.80, 5 seeds)" in text
     assert text.index("SAM beats") < text.index("Verdicts on") < text.index("Published and measured")
     assert text.index("Published and measured") < text.index("As published, and measured here")
     assert "direction agrees (proxy)" in text
@@ -240,21 +283,71 @@ def test_the_lead_counts_what_is_won_and_lost() -> None:
     layouts, runs = study_layouts()
     won = [answer for laid in layouts for answer in headlines(laid, runs)]
     assert lead(won) == (
-        "Yes. Of 3 comparisons, 5 seeds each, SAM wins 3 by 0.24 to 42.8 points. "
+        "Yes. Of 3 comparisons, 5 seeds each, SAM wins 3 by 0.24 to 42.84 points, adjusted for their number (Holm). "
         "With early stopping it wins 3 of 3. It takes 2 times the gradients."
     )
-    unclear, lost = replace(won[0], tone="unclear", early_tone="unclear"), replace(won[1], tone="worse")
+    nothing, less = won[0].difference, won[1].difference
+    nothing, less = replace(nothing, p=0.5), replace(less, interval=replace(less.interval, mean=-42.84))
+    unclear, lost = replace(won[0], difference=nothing, early_difference=nothing), replace(won[1], difference=less)
     assert lead([won[2], unclear]).startswith("Sometimes. Of 2 comparisons, 5 seeds each, SAM wins 1 by 0.83 points")
-    assert "by 0.83 points, leaves 1 undecided. With early" in lead([won[2], unclear])
+    assert "by 0.83 points and leaves 1 undecided, adjusted" in lead([won[2], unclear])
+    assert "wins 1 by 0.83 points, loses 1 by 42.84 points and leaves 1 undecided" in lead([won[2], lost, unclear])
     assert "With early stopping it wins 1 of 2." in lead([won[2], unclear])
     assert lead([won[2], lost]).startswith("It depends.")
-    assert "loses 1 by 42.8 points" in lead([won[2], lost])
+    assert "loses 1 by 42.84 points" in lead([won[2], lost])
     assert lead([unclear, unclear]).startswith("It cannot be told from these runs.")
     assert lead([unclear, lost]).startswith("No.")
     assert lead([won[1]]).startswith(
-        "Yes. On digits, 60% label noise (mlp), SAM beats the better baseline (SGD) by 42.8"
+        "Yes. On digits, 60% label noise (mlp), SAM beats the better baseline (SGD) by 42.84"
     )
     assert lead([]) == "Not known yet: no pair of finished runs can be compared."
+
+
+def test_one_of_ten_comparisons_by_chance_speaks_for_none() -> None:
+    """Holm: the smallest of ten p counts tenfold, so that 0.006 is not enough and 0.004 is."""
+    layouts, runs = study_layouts()
+    answer = headlines(layouts[0], runs)[0]
+    gaps = [replace(answer.difference, p=p) for p in (0.006, *[0.5] * 9)]
+    alike = [replace(answer, difference=gap, early_difference=gap) for gap in gaps]
+    assert lead(alike).startswith("It cannot be told from these runs. Of 10 comparisons")
+    assert "With early stopping it wins 0 of 10." in lead(alike)
+    assert lead([replace(answer, difference=replace(gaps[0], p=0.004)), *alike[1:]]).startswith("Sometimes.")
+    assert lead([replace(answer, difference=replace(gaps[0], p=float("nan"))), *alike[1:]]).startswith("It cannot")
+
+
+def collapsed(seeds: int, among: str) -> tuple[list[Answer], dict[str, Judged], str]:
+    """The answers and claims on clean digits where the runs of ``among`` guess; and the lead."""
+    table = make_table("quick", {("digits-noise0", "mlp"): GUESSABLE}, ("sgd", "sam"), seeds)
+    runs = make_runs(table, {"sgd": 0.95, "sam": 0.957})
+    runs.loc[runs.query(among).index, ["test_accuracy", "early_test_accuracy", "train_accuracy"]] = 0.1
+    finished = measured(runs.assign(test_error=1 - runs["test_accuracy"]))
+    found = headlines(layout(finished, table), finished)
+    judged = judge(load_claims(CLAIMS), finished, {"quick": table})
+    return found, {j.claim.id: j for j in judged}, lead(found)
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_baselines_that_collapsed_are_no_answer_and_agree_with_the_claims(seeds: int) -> None:
+    (answer,), claims, said = collapsed(seeds, "method == 'sgd'")
+    assert answer.difference.interval.mean > 80
+    assert (answer.difference.p < 0.05) == (seeds == 10)  # sign flips: 2 / 2^5 and 2 / 2^10
+    assert answer.tone == "unclear"
+    assert f"nothing is shown of SAM and SGD: in {seeds} of {seeds} pairs a run failed" in answer.sentence
+    assert f"{seeds} runs of SGD collapsed (no better than guessing) and are counted." in answer.trouble
+    assert ("which those without a failed run do not show" in answer.sure) == (seeds == 10)
+    assert said.startswith("It cannot be told from these runs.")
+    head = claims["sam-t1-cifar-10-wrn-28-10-200ep-basic"].headline
+    assert head is not None
+    assert (head.verdict, head.collapsed) == ("direction unclear", seeds)
+
+
+def test_a_method_that_collapsed_itself_is_the_worse_one() -> None:
+    (answer,), claims, said = collapsed(10, "method == 'sam'")
+    assert answer.tone == "worse"
+    assert said.startswith("No.")
+    head = claims["sam-t1-cifar-10-wrn-28-10-200ep-basic"].headline
+    assert head is not None
+    assert head.verdict == "direction disagrees"
 
 
 def test_the_answer_is_about_sam_whatever_came_out_best() -> None:
@@ -330,7 +423,9 @@ def test_a_claim_without_runs_is_not_run_and_has_no_number(tmp_path: Path, claim
     assert (claim["label"], claim["outcomes"]) == ("not-run", [])
     spoken = [row[0] for row in page.captioned("Published and measured")]
     assert not any(claim["statement"] in cell for cell in spoken)
-    assert f"{claim['statement']} {claim['paper']}, {claim['where']}: {claim['reason']}" in page.words
+    assert re.search(
+        rf"A row is there, without finished runs to compare \(\d+\): .*{claim['id']} \(sam and ", page.words
+    )
     assert "have no finished runs to compare" in claim["reason"]
     assert "No pair of finished runs can be compared yet: cifar10 (wrn28_10)." in page.words
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,12 @@ def test_a_table_has_them_between_its_differences_and_its_counts() -> None:
     assert laid.blocks[:2] + laid.blocks[-1:] == plain.blocks
     assert len(laid.blocks) == len(plain.blocks) + 3
     assert layout(runs, info, frame()).blocks == plain.blocks
+    guessable = replace(
+        info, rows={key: replace(row, classes=10, source_images=1797) for key, row in info.rows.items()}
+    )
+    guessed = runs.assign(train_accuracy=runs["train_accuracy"].where(runs["method"] != "sam", 0.1))
+    assert "sign-flip" not in str(laid.blocks[2:-1])
+    assert "(2, sign-flip)" in str(layout(guessed, guessable, halved()).blocks[2:-1])
     assert "| digits | mlp | Suite | mCE / sgd's, % | 100.00 ± 0.00 (2) | 75.00 ± 0.00 (2) | – |" in markdown(laid)
     assert r"mCE / sgd's, \%" in tex(laid)
 

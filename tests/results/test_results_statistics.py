@@ -161,6 +161,29 @@ def test_seeds_to_exceed_a_threshold_take_the_plain_mean_for_equivalence() -> No
     assert st.seeds_to_decide(st.Interval(0.0, 1.0, 5, 1.0), 1.0, threshold=2.0) == 5
 
 
+def test_seeds_to_place_a_mean_on_either_side_of_a_margin() -> None:
+    inside, outside = st.Interval(0.0, 1.0, 5, 1.0), st.Interval(1.5, 1.0, 5, 1.0)
+    assert st.seeds_to_place(inside, 1.0) == st.seeds_to_decide(inside, 1.0)
+    assert st.seeds_to_place(outside, 1.0) == st.seeds_to_decide(st.Interval(0.5, 1.0, 5, 1.0), None) == 34
+    assert st.seeds_to_place(st.Interval(1.0, 1.0, 5, 1.0), 1.0) is None
+    far = st.Interval(-3.0, 1.0, 5, 1.0)
+    one, both = st.seeds_to_place(far, 1.0, one_sided=True), st.seeds_to_place(far, 1.0)
+    assert one is not None
+    assert both is not None
+    assert one <= 3 < both + 1
+    assert st.seeds_to_place(st.Interval(0.5, float("nan"), 1, float("nan")), 1.0) is None
+
+
+@pytest.mark.parametrize("mean", [-1.4, -0.2, 0.9, 1.6])
+def test_beyond_the_margin_is_an_interval_outside_of_it(mean: float) -> None:
+    for sample in np.random.default_rng(9).normal(mean, 0.4, (200, 4)):
+        interval = st.mean_interval(sample)
+        assert (st.beyond_p(sample, 1.0) < 0.05) == (interval.low > 1 or interval.high < -1)
+        assert (st.beyond_p(sample, 1.0, one_sided=True) < 0.05) == (interval.low > 1)
+        below = stats.ttest_1samp(sample, 1.0, alternative="less").pvalue
+        assert st.equivalence_p(sample, 1.0, one_sided=True) == pytest.approx(below)
+
+
 def test_equivalence_power_against_simulation() -> None:
     n, margin = 11, 1.0
     sample = np.random.default_rng(4).normal(0, 1, (4000, n))

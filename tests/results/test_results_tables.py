@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from synthetic import ASCENTS, DIGITS, WRN, make_runs, make_study, make_table
 
 from flatmin.results.block import MOST_COLUMNS, Block, readable
 from flatmin.results.blocks import EARLY, LAST, Layout, layout
-from flatmin.results.inputs import measured
+from flatmin.results.failures import difference
+from flatmin.results.inputs import RowInfo, measured
 from flatmin.results.tables import markdown, metrics, tidy
+from flatmin.results.wording import difference_text
 
 NOISY = ("digits-noise60", "mlp")
 
@@ -38,6 +41,11 @@ def accuracies(runs: pd.DataFrame, method: str, column: str = "test_accuracy") -
 def line_of(study: tuple[pd.DataFrame, Layout], method: str) -> pd.Series:
     frame = pd.read_csv(io.StringIO(tidy(study[1])))
     return frame[(frame["dataset"] == NOISY[0]) & (frame["method"] == method)].iloc[0]
+
+
+def guessable(row: RowInfo) -> RowInfo:
+    """The row with what tells a run that guesses."""
+    return replace(row, classes=10, source_images=1797, validation_fraction=0.1)
 
 
 def half_width(values: np.ndarray) -> float:
@@ -69,7 +77,34 @@ def test_diverged_and_missing_runs_are_counted(study: tuple[pd.DataFrame, Layout
     text = markdown(study[1])
     assert "sam: 1 diverged run counted as it is" in text
     assert "asam: 1 of 5 runs missing" in text
-    assert "2.00x (5); 1 diverged, 0 missing" in text
+    assert (sam["difference_failed_n"], sam["collapsed_runs"]) == (1, 0)
+    assert "2.00x (5); 1 diverged, 0 collapsed, 0 missing" in text
+
+
+def test_a_collapsed_run_counts_as_one_that_diverged() -> None:
+    """Ten classes, 1,617 images: what names the right one in 0.1 of them guesses."""
+    runs, tables = make_study()
+    table = replace(tables["quick"], rows={key: guessable(row) for key, row in tables["quick"].rows.items()})
+    hit = runs["method"].eq("sam") & runs["dataset"].eq(NOISY[0]) & runs["seed"].eq(1)
+    runs.loc[hit, ["test_accuracy", "train_accuracy"]] = 0.1
+    laid = layout(measured(runs), table)
+    line = line_of((runs, laid), "sam")
+    assert (line["collapsed_runs"], line["diverged_runs"]) == (1, 0)
+    assert (line["difference_test"], line["difference_failed_n"]) == ("sign-flip", 1)
+    assert line["difference_p_without_failed"] == 1 / 16  # four gaps above zero, of 2^4 patterns of signs
+    assert "sam: 1 collapsed run counted as it is" in markdown(laid)
+    assert metrics({"quick": laid})["quick"][NOISY[0]]["mlp"]["sam"]["collapsed"] == 1
+
+
+def test_a_significant_gain_that_failed_runs_alone_make_says_so() -> None:
+    """Ten of twelve baselines fail; sign flips give p = 2 / 4,096, and two sound pairs can show nothing."""
+    values, failed = np.array([80.0] * 10 + [0.1, -0.1]), np.array([True] * 10 + [False] * 2)
+    found = difference(values, failed)
+    assert found.p < 0.05
+    assert found.rests_on_failures
+    assert difference_text(found).endswith("(12, sign-flip, failures alone)")
+    assert not difference(-values, failed).rests_on_failures  # its own runs failed: it is the worse one
+    assert not difference(np.array([80.0, *[0.5] * 11]), np.array([True] + [False] * 11)).rests_on_failures
 
 
 def test_gradients_are_relative_to_the_first_baseline(study: tuple[pd.DataFrame, Layout]) -> None:
@@ -114,7 +149,12 @@ def test_no_runs_at_all() -> None:
     assert "nan" not in markdown(laid)
     assert "5 of 5 runs missing" in markdown(laid)
     assert len(tidy(laid).splitlines()) == 1 + 2 * 4
-    assert metrics({"quick": laid})["quick"]["digits-noise0"]["mlp"]["sgd"] == {"n": 0, "diverged": 0, "missing": 5}
+    assert metrics({"quick": laid})["quick"]["digits-noise0"]["mlp"]["sgd"] == {
+        "n": 0,
+        "diverged": 0,
+        "collapsed": 0,
+        "missing": 5,
+    }
 
 
 def test_a_mixed_environment_is_said() -> None:
@@ -246,7 +286,8 @@ def golden(line: pd.Series, block: Block, row: tuple[str, ...]) -> str:
     """What a cell must be, from the csv's line of its method alone."""
     if block.caption.startswith("Gradient"):
         cost = "–" if line["n"] == 0 else f"{line['relative_gradients']:.2f}x ({line['n']})"
-        return f"{cost}; {line['diverged_runs']} diverged, {line['missing']} missing"
+        failed = f"{line['diverged_runs']} diverged, {line['collapsed_runs']} collapsed"
+        return f"{cost}; {failed}, {line['missing']} missing"
     early = "early_" if row[2] == EARLY else ""
     if block.caption.startswith("Test"):
         return printed_mean(line, f"{early}test_accuracy_percent")

@@ -217,7 +217,89 @@ def test_a_threshold_must_be_exceeded(claims: dict[str, ClaimSpec], gaps: list[f
 def test_twice_the_gradients_is_counted_even_with_one_seed(claims: dict[str, ClaimSpec]) -> None:
     found = outcome_of(claims["guide-cost-2x"], [0.5])
     assert found.measured.mean == 2
-    assert found.label == "reproduced (in this instance)"
+    assert found.label == "reproduced (by construction, in this instance)"
+    assert "no finding" in found.remark
+
+
+def test_a_count_at_the_edge_of_its_margin_is_within_it(claims: dict[str, ClaimSpec]) -> None:
+    """1.5 - 1.4 is more than 0.1 by a rounding error, which must not decide."""
+    rule = claims["guide-cost-2x"].rule.model_copy(update={"target": 1.4, "margin": 0.1})
+    claim = claims["guide-cost-2x"].model_copy(update={"rule": rule})
+    evidence = weigh(claim, np.full(3, 1.5 - 1.4))
+    assert 1.5 - 1.4 > 0.1
+    assert decide(claim, evidence, evidence.p) == "reproduced"
+    assert math.isnan(evidence.p)
+
+
+def test_one_seed_is_no_count_of_what_varies(claims: dict[str, ClaimSpec]) -> None:
+    evidence = weigh(claims["guide-sharpness-is-gradient-norm"], np.array([0.0]))
+    assert decide(claims["guide-sharpness-is-gradient-norm"], evidence, evidence.p) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([1.11, 1.07, 1.15, 1.06, 1.16], "inconclusive"),  # the interval lies across 1.1
+        ([1.31, 1.27, 1.35, 1.26, 1.36], "not-reproduced"),
+        ([0.71, 0.67, 0.75, 0.66, 0.76], "not-reproduced"),
+        ([1.03, 1.05, 1.06, 1.02, 1.04], "reproduced"),  # not 1, and within the margin
+    ],
+)
+def test_sameness_is_refuted_beyond_the_margin_alone(
+    claims: dict[str, ClaimSpec], ratios: list[float], verdict: str
+) -> None:
+    claim = claims["guide-sharpness-is-gradient-norm"]
+    evidence = weigh(claim, np.array(ratios) - 1)
+    assert decide(claim, evidence, evidence.p) == verdict
+
+
+def test_holm_makes_a_claim_of_sameness_open(claims: dict[str, ClaimSpec]) -> None:
+    claim = claims["looksam-keeps-accuracy"]
+    evidence = weigh(claim, np.array([0.1, -0.3, 0.2, 0.15, -0.1]))
+    assert evidence.p == evidence.equivalence < 0.05
+    assert decide(claim, evidence, evidence.p) == "reproduced"
+    assert decide(claim, evidence, 0.06) == "inconclusive"
+
+
+def test_a_part_of_a_small_gain_is_not_refuted_for_being_small(claims: dict[str, ClaimSpec]) -> None:
+    """All of a gain of 0.8 points is 0.16 above four fifths of it, within any margin that would suit a difference."""
+    claim = claims["critics-late-sam-suffices"]
+    assert claim.margin is None
+    evidence = weigh(claim, np.array([0.3, 0.05, 0.2, 0.35, -0.1]))
+    assert decide(claim, evidence, evidence.p) == "inconclusive"
+    evidence = weigh(claim, np.array([-0.3, -0.25, -0.2, -0.35, -0.3]))
+    assert decide(claim, evidence, evidence.p) == "not-reproduced"
+
+
+def test_no_size_is_judged_against_a_number_without_spread(claims: dict[str, ClaimSpec]) -> None:
+    found = outcome_of(claims["port-cifar-10-wrn-16-8-sam"], [5.0, 5.1, 4.9, 5.0, 5.05], replace(WRN, model="wrn16_8"))
+    assert found.verdict == "reproduced"
+    assert math.isnan(found.evidence.size)
+    assert "without a spread" in found.remark
+
+
+def test_a_failing_treatment_alone_is_no_lack_of_benefit(claims: dict[str, ClaimSpec]) -> None:
+    claim, failed = claims["looksam-keeps-accuracy"], np.array([True] * 6 + [False] * 6)
+    evidence = weigh(claim, np.array([-80.0] * 6 + [0.9, 1.0, 1.1, 0.8, 1.0, 0.9]), failed)
+    assert evidence.rests_on_failures
+    assert decide(claim, evidence, evidence.p) == "inconclusive"
+
+
+def test_a_proxy_is_not_promised_what_seeds_cannot_give(claims: dict[str, ClaimSpec]) -> None:
+    """Near zero, more seeds would show equivalence, of which a proxy can say nothing."""
+    claim, values = claims["sam-t4-noise60"], np.array([2.0, -1.5, 1.0, -2.5, 1.2])
+    assert weigh(claim, values).seeds_to_decide is not None
+    assert weigh(claim, values, proxy=True).seeds_to_decide is None
+    assert outcome_of(claim, list(values), NOISY).more_seeds is None
+
+
+def test_the_runs_behind_an_outcome_are_named(claims: dict[str, ClaimSpec]) -> None:
+    runs, tables = make_study()
+    by_id = {j.claim.id: j.outcomes[0] for j in judge(list(claims.values()), measured(runs), tables) if j.outcomes}
+    place = ("table1", "cifar10", "wrn28_10")
+    assert by_id[CLAIM].arms == ((*place, "sam"), (*place, "sgd-2x"))
+    assert {arm[3] for arm in by_id["guide-flat-generalizes"].arms} == {"sgd", "sgd-2x", "sam", "asam"}
+    assert {arm[3] for arm in by_id["guide-sharpness-is-gradient-norm"].arms} == {"sam"}
 
 
 def test_early_stopping_takes_most_of_the_gap(claims: dict[str, ClaimSpec]) -> None:

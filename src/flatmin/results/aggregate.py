@@ -35,8 +35,8 @@ def aggregate(
     """Write ``out``/tables/*.{csv,md,tex}, metrics/*.json, claims.{json,md} and cost.{csv,md}.
 
     A table that was measured on further test sets has a ``*.shift.csv`` too, and a paper's table that the study speaks
-    to is ``paper-*``. Metrics are a file per table, dataset,
-    model and method, so that ``dvc metrics show`` prints a line for each.
+    to is ``paper-*``. Metrics are a file per table, dataset, model and method, so that ``dvc metrics show`` prints a
+    line for each.
 
     All but cost.* depend on ``runs``, ``tables`` and the claims file alone, to the byte. Files of tables that are no
     longer in the study are removed.

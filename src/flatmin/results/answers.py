@@ -13,16 +13,24 @@ import pandas as pd
 from flatmin.results.block import Block
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import Cell, Row, select
+from flatmin.results.claim_files import TEST_WORDS
+from flatmin.results.failures import Difference
 from flatmin.results.inputs import MethodInfo, RowKey, TableInfo
-from flatmin.results.statistics import ALPHA, Interval, Paired
-from flatmin.results.wording import count, difference_text, method_title, p_value
+from flatmin.results.statistics import ALPHA, Interval
+from flatmin.results.wording import (
+    count,
+    decimals_of,
+    difference_text,
+    interval_words,
+    method_title,
+    p_text,
+    signed,
+)
 
 Tone = Literal["better", "worse", "unclear"]
 
 SAM = "sam"
 """The ascent that a study is about where it has it; else its first one."""
-
-TEST_WORDS = {"t": "paired t test", "sign-flip": "sign-flip test"}
 
 
 @dataclass(frozen=True)
@@ -30,17 +38,17 @@ class Answer:
     """One method in one row against the better baseline.
 
     ``number`` and ``interval`` are ``difference`` in signed accuracy points. ``sentence`` says which is better by how
-    much; ``sure``, ``early`` and ``cost`` are the other three facts. ``equal`` is the plain method with as many
-    gradients, and the difference from it (None: there is none, or it is the better baseline). ``gradients`` are
-    relative to the first baseline's (NaN: unknown). ``trouble`` must be known before any of this is believed (empty if
-    there is none). ``tone`` says where the difference lies, ``early_tone`` where the early-stopped one does (None: not
-    measured).
+    much; ``sure``, ``early`` and ``cost`` are the other three facts, of which ``early_difference`` is behind the second
+    (None: not measured). ``equal`` is the plain method with as many gradients, and the difference from it (None: there
+    is none, or it is the better baseline). ``gradients`` are relative to the first baseline's (NaN: unknown).
+    ``trouble`` must be known before any of this is believed (empty if there is none). ``tone`` says where the
+    difference lies, by its own p.
     """
 
     table: str
     place: str
     method: str
-    difference: Paired
+    difference: Difference
     number: str
     interval: str
     sentence: str
@@ -51,7 +59,7 @@ class Answer:
     gradients: float
     trouble: str
     tone: Tone
-    early_tone: Tone | None
+    early_difference: Difference | None
 
 
 def headlines(layout: Layout, runs: pd.DataFrame) -> list[Answer]:
@@ -137,7 +145,7 @@ def _compared(layout: Layout, runs: pd.DataFrame) -> Iterator[tuple[Row, list[Ce
 def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:
     difference = cell.difference
     assert difference is not None
-    span, tone = difference.interval, _tone(difference)
+    tone = tone_of(difference, difference.p)
     place = _place(table, row)
     troubles = [*_edge(table, row, cell), *_troubles(cell), *_troubles(row.cells[str(row.baseline)])]
     return Answer(
@@ -145,8 +153,8 @@ def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:
         place=place,
         method=method_title(cell.method),
         difference=difference,
-        number=f"{span.mean:+.{_decimals(span)}f}",
-        interval=_interval(span),
+        number=_number(difference.interval),
+        interval=interval_words(difference.interval),
         sentence=f"On {place}, {_claim(table, row, cell, tone)}.",
         sure=_sure(difference),
         early=_early(row, cell),
@@ -155,7 +163,7 @@ def _answer(table: TableInfo, row: Row, cell: Cell) -> Answer:
         gradients=cell.relative_gradients,
         trouble=" ".join(troubles),
         tone=tone,
-        early_tone=_tone(cell.early_difference) if cell.early_difference else None,
+        early_difference=cell.early_difference,
     )
 
 
@@ -166,8 +174,9 @@ def _place(table: TableInfo, row: Row) -> str:
     return f"{title if titles.count((title, row.model)) <= 1 else row.dataset} ({row.model})"
 
 
-def _tone(difference: Paired) -> Tone:
-    if not difference.p < ALPHA:
+def tone_of(difference: Difference, p: float) -> Tone:
+    """Where a difference lies, by its ``p`` or that after an adjustment; failed runs alone show no method better."""
+    if not p < ALPHA or difference.rests_on_failures:
         return "unclear"
     return "better" if difference.interval.mean > 0 else "worse"
 
@@ -177,19 +186,22 @@ def _claim(table: TableInfo, row: Row, cell: Cell, tone: Tone) -> str:
     method = method_title(cell.method)
     rivals = method_title(str(row.baseline))
     rival = f"the better baseline ({rivals})" if len(table.baseline) > 1 else rivals
-    span = cell.difference.interval
-    size = f"{abs(span.mean):.{_decimals(span)}f} points"
+    span, failed = cell.difference.interval, cell.difference.failed
+    size = f"{_number(span).lstrip('+-')} points"
+    if tone == "unclear" and failed:
+        return f"nothing is shown of {method} and {rival}: in {failed} of {count(span.n, 'pair')} a run failed"
     if tone == "unclear":
         return f"{method} and {rival} cannot be told apart"
     return f"{method} {'beats' if tone == 'better' else 'falls behind'} {rival} by {size}"
 
 
-def _sure(difference: Paired) -> str:
+def _sure(difference: Difference) -> str:
     n = count(difference.interval.n, "seed")
     if math.isnan(difference.p):
         return f"{n}: no test is possible"
-    p = p_value(difference.p)
-    return f"p {p if p.startswith('<') else f'= {p}'}, {TEST_WORDS.get(difference.test, difference.test)} over {n}"
+    said = f"{p_text(difference.p)}, paired {TEST_WORDS[difference.test]} over {n}"
+    alone = difference.p < ALPHA and difference.rests_on_failures
+    return said + (", which those without a failed run do not show" if alone else "")
 
 
 def _early(row: Row, cell: Cell) -> str:
@@ -197,7 +209,7 @@ def _early(row: Row, cell: Cell) -> str:
         return "not measured"
     span = cell.early_difference.interval
     rival = "" if row.early_baseline == row.baseline else f" against {method_title(str(row.early_baseline))}"
-    return f"{span.mean:+.{_decimals(span)}f} points{rival} ({_interval(span)})"
+    return f"{_number(span)} points{rival} ({interval_words(span)})"
 
 
 def _cost(table: TableInfo, row: Row, cell: Cell) -> str:
@@ -214,7 +226,7 @@ def _at_equal_cost(row: Row, cell: Cell) -> tuple[str, str] | None:
     if cell.equal_difference is None or cell.equal == row.baseline:
         return None
     span = cell.equal_difference.interval
-    return method_title(str(cell.equal)), f"{span.mean:+.{_decimals(span)}f} points ({_interval(span)})"
+    return method_title(str(cell.equal)), f"{_number(span)} points ({interval_words(span)})"
 
 
 def _times(ratio: float) -> str:
@@ -228,20 +240,13 @@ def _edge(table: TableInfo, row: Row, cell: Cell) -> Iterator[str]:
 
 
 def _troubles(cell: Cell) -> Iterator[str]:
-    method, counted = method_title(cell.method), "is" if cell.diverged == 1 else "are"
-    if cell.diverged:
-        yield f"{count(cell.diverged, 'run')} of {method} diverged and {counted} counted."
+    method = method_title(cell.method)
+    for number, what in ((cell.diverged, "diverged"), (cell.collapsed, "collapsed (no better than guessing)")):
+        if number:
+            yield f"{count(number, 'run')} of {method} {what} and {'is' if number == 1 else 'are'} counted."
     if cell.missing:
         yield f"{count(cell.missing, 'run')} of {method} missing."
 
 
-def _interval(span: Interval) -> str:
-    if math.isnan(span.half_width):
-        return f"{count(span.n, 'seed')}, no interval"
-    digits = _decimals(span)
-    return f"95% interval {span.low:+.{digits}f} to {span.high:+.{digits}f}, {count(span.n, 'seed')}"
-
-
-def _decimals(span: Interval) -> int:
-    """One decimal, or two where the interval is so narrow that one would hide its ends."""
-    return 2 if span.half_width < 0.5 else 1
+def _number(span: Interval) -> str:
+    return signed(span.mean, decimals_of(span))

@@ -10,6 +10,7 @@ import pandas as pd
 from flatmin.results import shift
 from flatmin.results.block import MOST_COLUMNS, Block, readable
 from flatmin.results.cells import Cell, Row, mixed_environment, row_cells
+from flatmin.results.failures import with_collapsed
 from flatmin.results.inputs import TableInfo
 from flatmin.results.statistics import Interval
 from flatmin.results.wording import count, difference_text, mean_text
@@ -39,13 +40,21 @@ def layout(runs: pd.DataFrame, table: TableInfo, shifts: pd.DataFrame | None = N
         shifts: What the runs achieve on further test sets (`shift.COLUMNS`), if anything was measured there.
     """
     rows = row_cells(runs, table)
-    beyond = readable(shift.blocks(shifts, table, rows)) if shifts is not None else []
+    beyond = readable(shift.blocks(with_failed(shifts, runs, table), table, rows)) if shifts is not None else []
     if len(table.methods) > MOST_COLUMNS:
         blocks = [*(_by_method(row, table) for row in rows), *_equal_compute(rows, table), *beyond]
     else:
         before, after = (_values(rows, table), _differences(rows, table)), _counts(rows, table)
         blocks = [*before, *_equal_compute(rows, table), *beyond, after]
     return Layout(table, rows, tuple(blocks), tuple(_remarks(runs, table, rows)))
+
+
+def with_failed(shifts: pd.DataFrame, runs: pd.DataFrame, table: TableInfo) -> pd.DataFrame:
+    """The table's measurements on further test sets; a run that collapsed counts as one that diverged does."""
+    own, run = shifts[shifts["table"] == table.name], ["dataset", "model", "method", "seed"]
+    collapsed = with_collapsed(runs[runs["table"] == table.name], {table.name: table}).set_index(run)["collapsed"]
+    hit = collapsed.reindex(pd.MultiIndex.from_frame(own[run])).to_numpy(dtype=float) == 1
+    return own.assign(diverged=own["diverged"].astype(bool) | hit)
 
 
 def accuracy(cell: Cell, table: TableInfo, epoch: str) -> Interval:
@@ -173,7 +182,7 @@ def _gradients(cell: Cell) -> str:
 
 
 def _troubles(cell: Cell) -> str:
-    return f"{cell.diverged} diverged, {cell.missing} missing"
+    return f"{cell.diverged} diverged, {cell.collapsed} collapsed, {cell.missing} missing"
 
 
 def _remarks(runs: pd.DataFrame, table: TableInfo, rows: list[Row]) -> list[str]:
@@ -181,7 +190,7 @@ def _remarks(runs: pd.DataFrame, table: TableInfo, rows: list[Row]) -> list[str]
     for row in rows:
         said = [*table.notes.get(row.key, ())]
         said += [f"departure: {text}" for text in table.departures.get(row.key, ())]
-        said += [f"{c.method}: {_trouble(c)}" for c in row.cells.values() if c.diverged or c.missing]
+        said += [f"{c.method}: {_trouble(c)}" for c in row.cells.values() if _trouble(c)]
         if row.key in table.rows and table.rows[row.key].draw_fixed:
             said.append("conditional on one draw")
         found += [f"{row.dataset} / {row.model}: {'; '.join(dict.fromkeys(said))}."] if said else []
@@ -189,6 +198,11 @@ def _remarks(runs: pd.DataFrame, table: TableInfo, rows: list[Row]) -> list[str]
 
 
 def _trouble(cell: Cell) -> str:
-    parts = [f"{count(cell.diverged, 'diverged run')} counted as it is"] if cell.diverged else []
+    failed = {"diverged": cell.diverged, "collapsed": cell.collapsed}
+    parts = [
+        f"{count(number, f'{name} run')} counted as {'it is' if number == 1 else 'they are'}"
+        for name, number in failed.items()
+        if number
+    ]
     parts += [f"{cell.missing} of {count(cell.planned, 'run')} missing"] if cell.missing else []
     return ", ".join(parts)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from flatmin.results.failures import Difference, difference, with_collapsed
 from flatmin.results.inputs import MEASURED, RowKey, TableInfo
-from flatmin.results.statistics import Interval, Paired, mean_interval, paired
+from flatmin.results.statistics import Interval, mean_interval
 
 PERCENT = 100.0
 ENVIRONMENT = ("device", "torch", "timm")
@@ -22,9 +23,9 @@ EQUAL_COMPUTE = 0.01
 class Cell:
     """One method in one row.
 
-    ``planned`` counts the table's seeds, ``n`` the runs that finished, ``diverged`` those of them that diverged.
-    ``means`` holds every measurement in its own unit. Differences (in accuracy points) are method minus baseline over
-    the seeds that both have, and None for the baseline itself (at that epoch) or where no seed pairs.
+    ``planned`` counts the table's seeds, ``n`` the runs that finished, ``diverged`` and ``collapsed`` those of them
+    that did. ``means`` holds every measurement in its own unit. Differences (in accuracy points) are method minus
+    baseline over the seeds that both have, and None for the baseline itself (at that epoch) or where no seed pairs.
 
     ``equal`` is the baseline method that used as many gradients, None if there is none and for baselines; the two
     ``equal`` differences are from it.
@@ -34,13 +35,14 @@ class Cell:
     planned: int
     n: int
     diverged: int
+    collapsed: int
     means: Mapping[str, Interval]
-    difference: Paired | None
-    early_difference: Paired | None
+    difference: Difference | None
+    early_difference: Difference | None
     relative_gradients: float
     equal: str | None = None
-    equal_difference: Paired | None = None
-    early_equal_difference: Paired | None = None
+    equal_difference: Difference | None = None
+    early_equal_difference: Difference | None = None
 
     @property
     def missing(self) -> int:
@@ -75,7 +77,7 @@ class Row:
 
 def row_cells(runs: pd.DataFrame, table: TableInfo) -> list[Row]:
     """Average the measured ``runs`` of ``table``; rows without a single run are kept, with empty cells."""
-    own = runs[runs["table"] == table.name]
+    own = with_collapsed(runs[runs["table"] == table.name], {table.name: table})
     return [_row(select(own, key), table, key) for key in table.row_keys]
 
 
@@ -124,6 +126,7 @@ def _cell(
         planned=len(table.seeds),
         n=len(own),
         diverged=int(own["diverged"].sum()),
+        collapsed=int(own["collapsed"].sum()),
         means={name: mean_interval(own[name].to_numpy(dtype=float)) for name in MEASURED},
         difference=_difference(runs, method, baselines[0], "test_accuracy"),
         early_difference=_difference(runs, method, baselines[1], "early_test_accuracy"),
@@ -144,11 +147,12 @@ def _equal(runs: pd.DataFrame, method: str, baselines: Sequence[str]) -> str | N
     return nearest if nearest is not None and gaps[nearest] <= EQUAL_COMPUTE else None
 
 
-def _difference(runs: pd.DataFrame, method: str, baseline: str | None, column: str) -> Paired | None:
+def _difference(runs: pd.DataFrame, method: str, baseline: str | None, column: str) -> Difference | None:
     if baseline is None or method == baseline:
         return None
     gaps = ((by_seed(runs, method, column) - by_seed(runs, baseline, column)) * PERCENT).dropna()
     if gaps.empty:
         return None
-    compared = runs[runs["method"].isin([method, baseline]) & runs["seed"].isin(gaps.index)]
-    return paired(gaps.to_numpy(), diverged=bool(compared["diverged"].sum()))
+    compared = runs[runs["method"].isin([method, baseline])].set_index("seed")
+    failed = (compared[["diverged", "collapsed"]].sum(axis=1) > 0).groupby("seed").any()
+    return difference(gaps.to_numpy(), failed.reindex(gaps.index).to_numpy())

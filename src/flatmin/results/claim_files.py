@@ -18,7 +18,10 @@ VERDICT_WORDS = {
     "reproduced": "the claimed side, significantly (t, sign flips, relabelling or Holm, as printed)",
     "reproduced-smaller": "so, and significantly smaller than published",
     "reproduced-larger": "so, and significantly larger than published",
-    "not-reproduced": "equivalent to no effect within the margin (or, for a claim of sameness, not the same)",
+    "not-reproduced": (
+        "equivalent to no effect within the margin (of a threshold: significantly short of it; of sameness: "
+        "significantly beyond the margin)"
+    ),
     "reversed": "the other side, significantly",
     "inconclusive": "too few seeds or methods, or too much spread, to say",
     "direction agrees / disagrees / unclear": "all that a proxy can say",
@@ -31,6 +34,7 @@ FIDELITY_WORDS = {
     "same-data": "the same data; another model, schedule, batch or selection",
     "reduced": "the same source with fewer training images (more than 10% held out among them) or fewer epochs",
     "proxy": "other data or noise: a direction, which neither confirms nor refutes",
+    "by construction": "the number follows from what the methods are: counted, and no finding",
     "in this instance": "a general statement, without a published setting: it holds, or fails, on the named rows",
 }
 """What each fidelity means."""
@@ -80,11 +84,13 @@ def coverage_text(judged: Sequence[Judged]) -> str:
 def measured_text(outcome: Outcome) -> str:
     """The measured number with its interval and seeds: "+0.82 points (95% interval +0.51 to +1.13, 5 seeds)"."""
     kind, details, measured = outcome.claim.rule.kind, outcome.details, outcome.measured
-    if kind == "correlation":
+    if outcome.claim.rule.correlates:
         methods = count(int(details["methods"]), "method")
         within = details.get("mean_tau_within_methods")
         beside = "" if within is None else f"; within methods {signed(within)} on average"
         return f"tau {signed(measured.mean)} over {methods}, each the mean of {count(measured.n, 'seed')}{beside}"
+    if counted(outcome.claim, outcome.evidence):
+        return f"{measured.mean:.3g}x ({'the same for all ' if measured.n > 1 else ''}{count(measured.n, 'seed')})"
     text = interval_text(measured, outcome.claim.rule.unit, ratio=kind == "ratio")
     if kind == "early-stopping":
         gaps = f"{signed(details['last_epoch_gap'])} at the last epoch, {signed(details['early_stopped_gap'])}"
@@ -117,11 +123,12 @@ def published_text(claim: ClaimSpec) -> str:
         return "no number published"
     if published.unit == "ratio":
         return f"{published.effect:g}x"
+    effect, digits = signed(published.effect, published.digits), published.digits
     if published.unit == "tau":
-        return f"tau {signed(published.effect)}"
-    text = f"{signed(published.effect)} points" if published.in_points else signed(published.effect)
+        return f"tau {effect}"
+    text = f"{effect} points" if published.in_points else effect
     if published.treatment is not None and published.baseline is not None:
-        sides = [_value(side.value, side.spread) for side in (published.treatment, published.baseline)]
+        sides = [side.text(digits) for side in (published.treatment, published.baseline)]
         text += f" ({published.unit}: {sides[0]} against {sides[1]})"
     return text
 
@@ -149,17 +156,29 @@ def _tests(outcome: Outcome) -> list[str]:
     """The p-values and what they are held against."""
     claim, evidence = outcome.claim, outcome.evidence
     found = []
-    if not math.isnan(evidence.p) and not counted(claim, evidence):
-        found.append(f"p {p_value(evidence.p)} ({TEST_WORDS[evidence.test]})")
+    if not math.isnan(evidence.p):
+        side = f"{_side(outcome)}, " if claim.rule.kind in SAMENESS else ""
+        found.append(f"p {p_value(evidence.p)} ({side}{TEST_WORDS[evidence.test]})")
     if outcome.p_holm is not None:
         found.append(f"{p_value(outcome.p_holm)} after Holm over the primary claims")
     elif claim.primary:
         found.append("not adjusted: Holm covers the first row alone")
     if claim.rule.at_least:
         found.append(f"claimed: at least {claim.rule.at_least:g} {claim.rule.unit}".rstrip())
-    elif claim.rule.kind in SAMENESS[:2] or outcome.verdict == "not-reproduced":
-        found.append(f"margin ±{claim.margin or 0:g} {claim.rule.unit}".rstrip())
+    elif claim.rule.kind == "ratio":
+        found.append(f"claimed: {claim.rule.target:g}x ±{claim.margin:g}")
+    elif claim.rule.kind == "no-benefit":
+        found.append(f"margin {claim.margin:g} {claim.rule.unit}".rstrip())
+    elif claim.margin and (claim.rule.kind == "no-effect" or outcome.verdict == "not-reproduced"):
+        found.append(f"margin ±{claim.margin:g} {claim.rule.unit}".rstrip())
     return found
+
+
+def _side(outcome: Outcome) -> str:
+    """On which side of the margin a claim of sameness was tested."""
+    if outcome.evidence.beyond < outcome.evidence.equivalence:
+        return "beyond the margin"
+    return "below the margin" if outcome.claim.rule.kind == "no-benefit" else "within the margin, TOST"
 
 
 def row_text(outcome: Outcome) -> str:
@@ -187,10 +206,6 @@ def _section(judged: Judged) -> list[str]:
         cells = (row_text(o), o.label, measured_text(o), "; ".join(facts(o)), "; ".join(o.departures) or "none")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return [*lines, *(["", claim.note] if claim.note else []), ""]
-
-
-def _value(value: float, spread: float | None) -> str:
-    return f"{value:g}" if spread is None else f"{value:g} ± {spread:g}"
 
 
 def claim_record(judged: Judged) -> dict[str, Any]:
@@ -243,12 +258,14 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "test": evidence.test,
         "p_holm": _number(outcome.p_holm),
         "p_equivalence": _number(evidence.equivalence),
+        "p_beyond": _number(evidence.beyond),
         "p_published_size": _number(evidence.size),
         "more_seeds": outcome.more_seeds,
         "diverged": outcome.diverged,
         "missing": outcome.missing,
         "collapsed": outcome.collapsed,
         "unmeasured": outcome.unmeasured,
+        "arms": [dict(zip(("table", "dataset", "model", "method"), arm, strict=True)) for arm in outcome.arms],
         "details": {name: _number(value) for name, value in outcome.details.items()},
         "remark": outcome.remark,
     }

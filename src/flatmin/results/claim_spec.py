@@ -13,7 +13,7 @@ from flatmin.errors import FlatminError, nearest
 from flatmin.problems import problem_of
 from flatmin.reading import read_yaml
 from flatmin.results.published import Published, Setting, Strict, Value
-from flatmin.results.rules import UNMEASURED, Admissible, MethodMatch, Rule
+from flatmin.results.rules import ABSENT, UNMEASURED, Admissible, MethodMatch, Rule
 
 __all__ = ["Admissible", "ClaimSpec", "ClaimsError", "MethodMatch", "Published", "Rule", "Setting", "Value"]
 __all__ += ["load_claims", "with_primary"]
@@ -23,6 +23,9 @@ MOST_PRIMARY = 6
 
 SIGNED = ("effect", "trend", "across", "interaction", "correlation")
 """Rules whose claimed side a published number must be on."""
+
+SIZED = ("effect", "trend", "across", "interaction")
+"""Rules whose size is in the unit of a published one."""
 
 
 class ClaimsError(FlatminError):
@@ -65,22 +68,29 @@ class ClaimSpec(Strict):
 
     @property
     def margin(self) -> float | None:
-        """The equivalence margin: the rule's own, else half of the published effect, else none."""
+        """The equivalence margin: the rule's own, else half of the published effect, else none.
+
+        A claim with a threshold has none, nor has a correlation: within it they could never be refuted, or always.
+        """
+        if self.rule.has_threshold or self.rule.correlates:
+            return None
         if self.rule.margin is not None:
             return self.rule.margin
         return abs(self.published.effect) / 2 if self.published else None
 
     @property
     def sized(self) -> bool:
-        """Whether our size can be held against a published one."""
-        return self.published is not None and self.rule.kind in ("effect", "trend", "across", "interaction")
+        """Whether our size can be held against a published one, for which that needs a spread on both sides."""
+        return self.published is not None and self.published.has_spread and self.rule.kind in SIZED
 
     @property
     def unmeasured(self) -> str:
-        """What the rule needs and no run has, in words; empty where all is measured."""
-        return " and ".join(
-            UNMEASURED[name] for name in (self.rule.metric, self.rule.against) if name and name in UNMEASURED
-        )
+        """What the rule needs and no run of any study has, in words; empty where all is there."""
+        rule = self.rule
+        missing = [UNMEASURED[name] for name in (rule.metric, rule.against, rule.than) if name in UNMEASURED]
+        matches = [match for match in (rule.treatment, rule.baseline, rule.reference) if isinstance(match, MethodMatch)]
+        missing += [f"{ABSENT[match.ascent]} (no such ascent here)" for match in matches if match.ascent in ABSENT]
+        return " and ".join(missing)
 
 
 def load_claims(path: Path) -> list[ClaimSpec]:

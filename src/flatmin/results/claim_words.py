@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flatmin.results.claim_spec import ClaimSpec
-from flatmin.results.rules import BEYOND, UNMEASURED, Admissible, MethodMatch, Rule
+from flatmin.results.rules import ABSENT, BEYOND, SAMENESS, UNMEASURED, Admissible, MethodMatch, Rule
 
 
 def rule_text(claim: ClaimSpec) -> str:
     """What is computed and which side of it the claim is on, in a sentence."""
     rule = claim.rule
     text = f"{_computed(rule)} {_condition(claim)}"
-    return text + (f" (equivalence margin ±{claim.margin:g})" if claim.margin and " within " not in text else "")
+    decides = claim.margin and rule.kind not in SAMENESS
+    return text + (f" (equivalence margin ±{claim.margin:g})" if decides else "")
 
 
 def _computed(rule: Rule) -> str:
@@ -20,8 +21,9 @@ def _computed(rule: Rule) -> str:
     metric, treatment, baseline = metric_text(rule.metric), match_text(rule.treatment), baseline_text(rule)
     against = metric_text(rule.against) if rule.against else metric
     gain = f"the gain in {metric} of {treatment} over {baseline}"
-    if rule.kind == "correlation":
-        return f"Kendall's tau of {metric} and {against} over the methods of a row"
+    if rule.correlates:
+        less = f", minus that of {metric_text(rule.than)}," if rule.than else ""
+        return f"Kendall's tau of {metric} and {against} over the methods of a row{less}"
     if rule.kind == "ratio":
         return f"{metric} of {treatment} over {against if rule.baseline == 'itself' else f'that of {baseline}'}"
     if rule.kind == "early-stopping":
@@ -46,7 +48,9 @@ def _condition(claim: ClaimSpec) -> str:
     if rule.kind == "no-effect":
         return f"is zero within {margin}"
     if rule.kind == "no-benefit":
-        return f"is below zero, or zero within {margin}"
+        return f"is below {claim.margin or 0:g}{unit}"
+    if rule.kind == "no-correlation":
+        return "is about zero (a clear one refutes this, and nothing shows it)"
     side = "above" if rule.direction == "higher" else "below"
     return f"is {side} {rule.sign * rule.at_least:g}{unit}" if rule.at_least else f"is {side} zero"
 
@@ -92,7 +96,7 @@ def _properties(rule: Admissible) -> Iterator[str]:
 
 def methods_text(rule: Rule) -> str:
     """The methods that a rule compares, in words: "sam (steps 2) and sam"."""
-    if rule.kind == "correlation":
+    if rule.correlates:
         return "three methods or more"
     if rule.kind == "trend":
         return f"two or more of {match_text(rule.treatment)} that differ in {rule.along} alone"
@@ -104,12 +108,12 @@ def methods_text(rule: Rule) -> str:
 
 def match_text(match: MethodMatch) -> str:
     """A method by what it does, in words."""
-    ascent = "no ascent" if match.ascent == "none" else match.ascent
+    ascent = "no ascent" if match.ascent == "none" else ABSENT.get(match.ascent, match.ascent)
     said = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in _options(match)]
     return f"{ascent} ({', '.join(said)})" if said else ascent
 
 
-def _options(match: MethodMatch) -> Iterator[tuple[str, str | float]]:
+def _options(match: MethodMatch) -> Iterator[tuple[str, str | int | float]]:
     yield from match.options.items()
     bounds = {"rho": match.rho, "rho above": match.rho_above, "rho below": match.rho_below}
     yield from ((name, value) for name, value in bounds.items() if value is not None)

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from flatmin.results.beyond import with_beyond
-from flatmin.results.claim_spec import ClaimSpec, with_primary
+from flatmin.results.claim_spec import SIZED, ClaimSpec, with_primary
 from flatmin.results.contrasts import NEEDS_A_GAP, Contrast, Correlation, contrast, correlation
-from flatmin.results.departures import FIDELITIES, Fidelity, fidelity
+from flatmin.results.departures import FIDELITIES, Departure, Fidelity, fidelity
 from flatmin.results.failures import with_collapsed
 from flatmin.results.inputs import RowKey, TableInfo
 from flatmin.results.matching import Compared, admits, compare, departures
 from flatmin.results.not_run import why_not_run
 from flatmin.results.statistics import ALPHA, Interval, holm, mean_interval
 from flatmin.results.verdicts import (
+    BY_CONSTRUCTION,
     Evidence,
     Verdict,
     counted,
@@ -39,7 +40,7 @@ class Outcome:
     none). ``p_holm`` is set on the headline outcome of a primary claim, and its verdict rests on it. ``missing`` counts
     planned runs of the compared methods that are not there, ``diverged`` and ``collapsed`` such runs among those that
     entered, ``unmeasured`` compared runs without a finite measurement. ``obstacle`` says what forbids a verdict, if
-    anything does.
+    anything does. ``arms`` names the runs behind it: table, dataset, model and method of each group.
     """
 
     claim: ClaimSpec
@@ -60,11 +61,15 @@ class Outcome:
     details: Mapping[str, float]
     obstacle: str
     collapsed: int = 0
+    arms: tuple[tuple[str, str, str, str], ...] = ()
 
     @property
     def label(self) -> str:
         """The verdict as printed, with its fidelity unless that is exact."""
-        return label(self.verdict, self.fidelity, general=self.claim.setting is None)
+        rule = self.claim.rule
+        return label(
+            self.verdict, self.fidelity, general=self.claim.setting is None, by_construction=rule.by_construction
+        )
 
     @property
     def undecided(self) -> bool:
@@ -121,7 +126,8 @@ def _instances(outcomes: Sequence[Outcome]) -> str:
     (verdict, number), *others = tally.items()
     text = f"{verdict} in {number} of {len(outcomes)} instances"
     text += "".join(f", {verdict} in {number}" for verdict, number in others)
-    apart = sorted({outcome.fidelity for outcome in outcomes} - {"exact"}, key=FIDELITIES.index)
+    apart: list[str] = sorted({outcome.fidelity for outcome in outcomes} - {"exact"}, key=FIDELITIES.index)
+    apart += [BY_CONSTRUCTION] if outcomes[0].claim.rule.by_construction else []
     return f"{text} ({', '.join(apart)})" if apart else text
 
 
@@ -188,29 +194,34 @@ def _outcome(
     compared = compare(claim, table, key, runs, tables)
     if compared is None:
         return None
-    if claim.rule.kind == "correlation":
+    apart = departures(claim, compared)
+    if claim.rule.correlates:
         found = correlation(claim.rule, compared.treatment.runs)
         if found is None:
             return None
         nothing = float("nan")
         measured = Interval(found.tau, nothing, found.seeds, nothing)
-        return _weighed(claim, compared, found, measured, weigh_correlation(claim, found))
+        return _weighed(claim, compared, found, measured, weigh_correlation(claim, found), apart)
     result = contrast(claim.rule, compared)
     if not len(result.values):
         return None
-    evidence = weigh(claim, result.oriented, result.failed)
-    return _weighed(claim, compared, result, mean_interval(result.values), evidence)
+    evidence = weigh(claim, result.oriented, result.failed, proxy=fidelity(apart) == "proxy")
+    return _weighed(claim, compared, result, mean_interval(result.values), evidence, apart)
 
 
 def _weighed(
-    claim: ClaimSpec, compared: Compared, result: Contrast | Correlation, measured: Interval, evidence: Evidence
+    claim: ClaimSpec,
+    compared: Compared,
+    result: Contrast | Correlation,
+    measured: Interval,
+    evidence: Evidence,
+    apart: Sequence[Departure],
 ) -> Outcome:
-    everything = claim.rule.kind == "correlation"
+    everything = claim.rule.correlates
     table, key = compared.treatment.table, compared.treatment.key
     treatment, baseline = ("all methods", "") if everything else compared.names
     arms = [compared.treatment.beside(method) for method in table.methods] if everything else compared.arms
-    found = departures(claim, compared)
-    near, obstacle = fidelity(found), _obstacle(claim, evidence, result)
+    near, obstacle = fidelity(apart), _obstacle(claim, evidence, result)
     return Outcome(
         claim=claim,
         table=table.name,
@@ -223,13 +234,14 @@ def _weighed(
         p_holm=None,
         verdict=_verdict(claim, evidence, evidence.p, near, obstacle),
         fidelity=near,
-        departures=tuple(departure.text for departure in found),
+        departures=tuple(departure.text for departure in apart),
         diverged=result.diverged,
         missing=sum(len(arm.table.seeds) - len(arm.own) for arm in arms),
         unmeasured=result.unmeasured,
         details=result.details,
         obstacle=obstacle,
         collapsed=result.collapsed,
+        arms=tuple((arm.table.name, *arm.key, arm.method) for arm in arms if len(arm.own)),
     )
 
 
@@ -261,19 +273,21 @@ def _obstacle(claim: ClaimSpec, evidence: Evidence, result: Contrast | Correlati
 def _remark(outcome: Outcome) -> str:
     claim, evidence = outcome.claim, outcome.evidence
     if counted(claim, evidence):
-        return "the same for every seed: counted, not estimated"
+        known = "; it follows from what the methods are, so it is no finding" if claim.rule.by_construction else ""
+        return f"the same for every seed: counted, not estimated{known}"
     if evidence.test == "relabelling":
         return ""
     if evidence.interval.n < 2:
         return "one seed gives no interval: nothing can be decided"
-    if evidence.rests_on_failures and claim.rule.failures == "doubtful" and evidence.p < ALPHA:
+    doubtful = evidence.rests_on_failures and claim.rule.failures == "doubtful" and evidence.p < ALPHA
+    if doubtful and outcome.undecided:
         return "the seeds without a diverged or collapsed run do not show it: failures alone reproduce no claim"
     if evidence.test == "sign-flip":
         floor = f"; with {evidence.interval.n} seeds its p cannot fall below {evidence.least_p:.2g}"
         return "the sign-flip permutation test decided, as t cannot be trusted here" + (
             floor if evidence.least_p > ALPHA else ""
         )
-    sized = claim.sized and outcome.fidelity != "proxy"
-    if sized and claim.published is not None and not claim.published.has_spread:
-        return "published without a spread: its effect is taken as known but for rounding"
+    unsized = claim.published is not None and not claim.published.has_spread and claim.rule.kind in SIZED
+    if unsized and outcome.verdict == "reproduced":
+        return "published without a spread on both sides: whether ours is smaller or larger is not judged"
     return ""

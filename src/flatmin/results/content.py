@@ -10,13 +10,15 @@ import pandas as pd
 from flatmin.results.answers import Answer, headlines, others, unanswered
 from flatmin.results.block import Block
 from flatmin.results.blocks import Layout
+from flatmin.results.claim_content import ClaimView, NotRun, claim_views, not_run, verdict_counts, words
 from flatmin.results.claim_files import coverage_text
-from flatmin.results.claim_views import ClaimView, claim_views, verdict_counts
 from flatmin.results.claims import Judged
 from flatmin.results.diagnosis import Finding, diagnose
+from flatmin.results.failures import with_collapsed
 from flatmin.results.figures.every import Drawn, every_figure
 from flatmin.results.inputs import TableInfo
 from flatmin.results.lead import lead, question
+from flatmin.results.methods import method_lines
 from flatmin.results.paper_tables import paper_tables
 from flatmin.results.wording import count
 
@@ -44,7 +46,8 @@ class TableContent:
 class Content:
     """The report.
 
-    ``runs``, ``planned`` and ``diverged`` count runs; ``missing`` has a line per cell that lacks some.
+    ``words`` explains the verdicts that occur. ``runs``, ``planned``, ``diverged`` and ``collapsed`` count runs;
+    ``missing`` has a line per cell that lacks some.
     """
 
     question: str
@@ -54,27 +57,46 @@ class Content:
     verdicts: Block
     coverage: str
     claims: list[ClaimView]
-    not_run: list[Judged]
+    words: dict[str, str]
+    not_run: list[NotRun]
     papers: list[Block]
     figures: dict[str, Drawn]
     findings: list[Finding]
     environment: list[str]
-    sharpness: str
+    methods: list[str]
     commands: list[str]
     partial: bool
     missing: list[str]
     runs: int
     planned: int
     diverged: int
+    collapsed: int
 
     @property
     def state(self) -> str:
         """How much of the study there is, in a sentence or two."""
         tables = count(len(self.tables), "table")
-        verb = "is counted as it is" if self.diverged == 1 else "are counted as they are"
-        trouble = f"{count(self.diverged, 'run')} diverged and {verb}" if self.diverged else "No run diverged"
         coverage = self.coverage[0].lower() + self.coverage[1:]
-        return f"{self.runs} of {self.planned} planned runs in {tables}; {coverage}. {trouble}."
+        several = sum(len(table.answers) for table in self.tables) > 1
+        alone = "Each interval and each p below stands for itself; the first line is adjusted for their number."
+        return (
+            f"{self.runs} of {self.planned} planned runs in {tables}; {coverage}. {self._failures()}."
+            f"{f' {alone}' if several else ''}"
+        )
+
+    def _failures(self) -> str:
+        failed = {"diverged": self.diverged, "collapsed": self.collapsed}
+        said = [
+            f"{count(number, 'run')} {what} and {'is counted as it is' if number == 1 else 'are counted as they are'}"
+            for what, number in failed.items()
+            if number
+        ]
+        return "; ".join(said) or "No run diverged or collapsed"
+
+    @property
+    def silent(self) -> str:
+        """How many claims no row speaks to: "153 claims not run"."""
+        return f"{count(sum(len(group.details) for group in self.not_run), 'claim')} not run"
 
     def figures_of(self, table: str | None) -> dict[str, Drawn]:
         """The figures of a table, or (None) those of the whole study, by name."""
@@ -101,18 +123,20 @@ def content(
         verdicts=verdict_counts(judged),
         coverage=coverage_text(judged),
         claims=claim_views(judged),
-        not_run=[j for j in judged if not j.outcomes],
+        words=words(judged),
+        not_run=not_run(judged),
         papers=paper_tables(judged, tables, runs),
         figures=every_figure(layouts, runs, histories, shifts, judged),
         findings=diagnose(runs, histories, tables),
         environment=environment_lines(runs),
-        sharpness=sharpness_line(runs),
+        methods=method_lines(sharpness_line(runs)),
         commands=list(commands),
         partial=partial,
         missing=missing_lines(layouts),
         runs=len(runs),
         planned=sum(cell.planned for laid in layouts for row in laid.cells for cell in row.cells.values()),
         diverged=int(runs["diverged"].sum()),
+        collapsed=int(with_collapsed(runs, tables)["collapsed"].sum()),
     )
 
 

@@ -154,11 +154,11 @@ def selected(arm: Arm) -> Iterator[Departure]:
         yield Departure(f"{_words(name)} of {arm.method} at the edge of its grid", "same-data")
 
 
-def untuned(arm: Arm, published: float | None) -> Iterator[Departure]:
-    """A baseline's radius that was neither tuned nor is the published one."""
+def untuned(arm: Arm, published: float | None, part: str = "") -> Iterator[Departure]:
+    """A radius that was neither tuned nor is the published one; ``part`` says whose it is, with a space behind."""
     if arm.rho > 0 and not arm.tuned and (published is None or not math.isclose(arm.rho, published)):
         instead = f", instead of {published:g}" if published is not None else ""
-        yield Departure(f"rho {arm.rho:g} of the baseline {arm.method}, not tuned{instead}", "same-data")
+        yield Departure(f"rho {arm.rho:g} of {part}{arm.method}, not tuned{instead}", "same-data")
 
 
 def _size(row: RowInfo, setting: Setting | None) -> Iterator[Departure]:

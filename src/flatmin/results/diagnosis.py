@@ -41,8 +41,8 @@ COMPARISONS: Mapping[str, tuple[str, Severity, str, str]] = {
     "no-difference": (
         "No difference from the method without ascent",
         "hint",
-        f"the 95% interval of the paired difference in validation accuracy lies within +-{SAME:g} points",
-        "an interval that merely includes zero is no evidence of sameness",
+        f"the 95% interval of the paired difference in validation accuracy includes 0 and lies within ±{SAME:g} points",
+        "an interval that merely includes 0 is no evidence of sameness, and one without it is a difference",
     ),
     "edge": (
         "The selected value is at the edge of its grid",
@@ -169,7 +169,7 @@ def _compared(group: MethodRuns, rival: MethodRuns) -> Iterator[Finding]:
     interval, margin = mean_interval(gaps.to_numpy()), SAME * trust
     if interval.high < -margin:
         symptom = "worse"
-    elif -margin < interval.low and interval.high < margin:
+    elif -margin < interval.low <= 0 <= interval.high < margin:
         symptom = "no-difference"
     else:
         return

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flatmin.results.answers import Answer, Tone, headlines
+from flatmin.results.answers import Answer, Tone, headlines, tone_of
 from flatmin.results.blocks import Layout
-from flatmin.results.wording import method_title
+from flatmin.results.failures import Difference
+from flatmin.results.statistics import holm
+from flatmin.results.wording import listed, method_title
 
 
 def question(layouts: Sequence[Layout], runs: pd.DataFrame) -> str:
@@ -24,36 +26,48 @@ def question(layouts: Sequence[Layout], runs: pd.DataFrame) -> str:
 
 
 def lead(found: Sequence[Answer]) -> str:
-    """The answer in a few sentences: how many comparisons are won and lost, what early stopping leaves, the cost."""
+    """The answer in a few sentences: how many comparisons are won and lost, what early stopping leaves, the cost.
+
+    Where there are several, they are counted after Holm's adjustment over them, at the last and the early-stopped epoch
+    each: of ten that differ in nothing, one by chance would otherwise often speak for all.
+    """
     if not found:
         return "Not known yet: no pair of finished runs can be compared."
+    tones = _tones([answer.difference for answer in found])
     if len(found) == 1:
         answer = found[0]
-        said = f"{_yes(found)} {answer.sentence.rstrip('.')} ({answer.interval})."
+        said = f"{_yes(tones)} {answer.sentence.rstrip('.')} ({answer.interval})."
         return f"{said} With early stopping: {answer.early}. Cost: {answer.cost}."
     method = found[0].method if len({answer.method for answer in found}) == 1 else "the method"
-    sides = [_side(found, tone, words) for tone, words in _SIDES.items()]
+    sides = [_side(found, tones, tone, words) for tone, words in _SIDES.items()]
     seeds = _range([answer.difference.interval.n for answer in found], "{:d}")
     each = f"{seeds} seed{'' if seeds == '1' else 's'} each"
-    said = f"{_yes(found)} Of {len(found)} comparisons, {each}, {method} {', '.join(filter(None, sides))}."
+    said = f"{_yes(tones)} Of {len(found)} comparisons, {each}, {method} {listed([side for side in sides if side])}"
     times = _range([answer.gradients for answer in found if not math.isnan(answer.gradients)], "{:.3g}")
-    return said + _early_lead(found) + (f" It takes {times} times the gradients." if times else "")
+    cost = f" It takes {times} times the gradients." if times else ""
+    return f"{said}, adjusted for their number (Holm).{_early_lead(found)}{cost}"
+
+
+def _tones(differences: Sequence[Difference]) -> list[Tone]:
+    """Where each difference lies after Holm's adjustment; what has no p, as of one seed, is unclear and not counted."""
+    known = [difference.p for difference in differences if not math.isnan(difference.p)]
+    adjusted = iter(holm(known))
+    return [tone_of(d, math.nan if math.isnan(d.p) else next(adjusted)) for d in differences]
 
 
 _SIDES: Mapping[Tone, str] = {"better": "wins {}", "worse": "loses {}", "unclear": "leaves {} undecided"}
 
 
-def _side(found: Sequence[Answer], tone: Tone, words: str) -> str:
-    """How many comparisons came out so, and by how much, with the decimals that the answers themselves have."""
-    own = sorted((a for a in found if a.tone == tone), key=lambda a: abs(a.difference.interval.mean))
+def _side(found: Sequence[Answer], tones: Sequence[Tone], tone: Tone, words: str) -> str:
+    """How many comparisons came out so, and by how much."""
+    own = [abs(a.difference.interval.mean) for a, its in zip(found, tones, strict=True) if its == tone]
     if not own:
         return ""
-    ends = dict.fromkeys(answer.number.lstrip("+-") for answer in (own[0], own[-1]))
-    return words.format(len(own)) + ("" if tone == "unclear" else f" by {' to '.join(ends)} points")
+    return words.format(len(own)) + ("" if tone == "unclear" else f" by {_range(own, '{:.2f}')} points")
 
 
 def _early_lead(found: Sequence[Answer]) -> str:
-    tones = [answer.early_tone for answer in found if answer.early_tone is not None]
+    tones = _tones([answer.early_difference for answer in found if answer.early_difference is not None])
     if not tones:
         return ""
     lost = f" and loses {tones.count('worse')}" if "worse" in tones else ""
@@ -66,9 +80,8 @@ def _range(values: Sequence[float], form: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _yes(found: Sequence[Answer]) -> str:
-    tones = {answer.tone for answer in found}
-    if tones == {"better"}:
+def _yes(tones: Sequence[Tone]) -> str:
+    if {*tones} == {"better"}:
         return "Yes."
     if "better" in tones:
         return "It depends." if "worse" in tones else "Sometimes."

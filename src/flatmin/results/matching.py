@@ -101,7 +101,7 @@ def compare(
         ladder = _ladder(here, rule)
         return Compared(here.arm(next(iter(ladder))), ladder=ladder) if len(ladder) > 1 else None
     treatment = _treatment(here, claim)
-    if treatment is None or rule.kind == "correlation":
+    if treatment is None or rule.correlates:
         return Compared(treatment) if treatment else None
     if rule.kind == "across":
         there = _there(here, claim, runs, tables)
@@ -133,7 +133,7 @@ def departures(claim: ClaimSpec, compared: Compared) -> list[Departure]:
     if setting is not None:
         found += method_departures(setting, treatment, setting.rho)
         found += protocol_departures(setting, table, key, better=claim.rule.baseline == "better")
-    if claim.rule.kind != "correlation":
+    if not claim.rule.correlates:
         found += _comparison(claim, compared)
     found += [Departure(text, "same-data") for text in table.departures.get(key, ())]
     return list(dict.fromkeys(found))
@@ -145,11 +145,35 @@ def _comparison(claim: ClaimSpec, compared: Compared) -> Iterator[Departure]:
     meant = ["augmentation"] if _varies_augmentation(rule) else []
     for arm in compared.arms[1:]:
         yield from unequal(treatment, arm, meant)
-    for other in (compared.baseline, compared.reference):
-        if other is not None and other.method != treatment.method:
-            yield from untuned(other, claim.setting.baseline_rho if claim.setting else None)
+    yield from _untuned(claim, compared)
     for arm in compared.arms:
         yield from selected(arm)
+
+
+def _untuned(claim: ClaimSpec, compared: Compared) -> Iterator[Departure]:
+    """The radii that nobody tuned, of every method whose radius is not what the claim is about.
+
+    One that the published setting gives for the treatment is compared with it where its training is.
+    """
+    rule = claim.rule
+    if rule.by_construction or rule.along == "rho":
+        return
+    ours, theirs = (claim.setting.rho, claim.setting.baseline_rho) if claim.setting else (None, None)
+    others = {
+        arm.method: (match, part)
+        for arm, match, part in (
+            (compared.baseline, rule.baseline, "the baseline "),
+            (compared.reference, rule.reference, "the reference "),
+        )
+        if arm is not None and arm.method != compared.treatment.method
+    }
+    for arm in compared.arms:
+        match, part = others.get(arm.method, (rule.treatment, ""))
+        published = theirs if part else ours
+        compared_already = not part and ours is not None
+        meant = published is None and isinstance(match, MethodMatch) and match.names_rho
+        if not compared_already and not meant:
+            yield from untuned(arm, published, part)
 
 
 def _varies_augmentation(rule: Rule) -> bool:

@@ -14,7 +14,7 @@ from flatmin.results.matching import admits, compare
 
 
 def why_not_run(claim: ClaimSpec, runs: pd.DataFrame, tables: Mapping[str, TableInfo]) -> str:
-    """Return the first thing that stands in the way: a measurement, a row, finished runs, a method, a number."""
+    """Return the first thing that stands in the way: a measurement or an ascent, a row, finished runs, a method."""
     if claim.unmeasured:
         return f"not measured here: {claim.unmeasured}"
     rows = [(t, key) for t in tables.values() for key in t.row_keys if key in t.rows]

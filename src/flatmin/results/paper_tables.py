@@ -16,7 +16,7 @@ from flatmin.results.claims import Judged
 from flatmin.results.inputs import TableInfo
 from flatmin.results.matching import admits
 from flatmin.results.paper_cells import DIMENSIONS, MINUS, PaperCell, PaperTable, paper_cells, table_of
-from flatmin.results.paper_words import MARKS, caption, kinds, notes, published_text
+from flatmin.results.paper_words import MARKS, caption, cell_text, kinds, notes
 from flatmin.results.tables import markdown_page
 from flatmin.results.wording import mean_text, signed_mean_text
 
@@ -168,7 +168,7 @@ def _text(cell: PaperCell | None, line: str, table: PaperTable) -> str:
     if cell is None:
         return ""
     if line == PUBLISHED:
-        return published_text(cell, named=len(kinds(table)) > 1)
+        return cell_text(cell, named=len(kinds(table)) > 1)
     if line == VERDICT:
         return (cell.outcome.label if cell.outcome else "not-run") if cell.is_difference else ""
     if cell.measured is None or cell.outcome is None or not cell.measured.n:

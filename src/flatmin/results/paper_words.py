@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from flatmin.results.claim_files import row_text
 from flatmin.results.claims import Outcome
 from flatmin.results.paper_cells import DIMENSIONS, PaperCell, PaperTable, decimals
-from flatmin.results.published import Value
 from flatmin.results.wording import count, signed
 
 MARKS = {"exact": "", "same-data": "†", "reduced": "‡", "proxy": "§"}
@@ -33,11 +31,17 @@ SPREADS = {
 def caption(table: PaperTable) -> str:
     """What the table shows, in which unit, and what stands behind its spreads."""
     units = sorted({cell.unit.removesuffix(" %") for cell in table.cells if not cell.is_difference})
-    fixed = _setting(table.cells[0], [name for name in DIMENSIONS if name not in table.varying])
+    assumed = ["epochs"] if _quoted(table) else []
+    fixed = _setting(table.cells[0], [name for name in DIMENSIONS if name not in (*table.varying, *assumed)])
     return (
         f"{table.paper}, {table.name}{f' ({fixed})' if fixed else ''}: {' and '.join(units) or 'accuracy'} in %. "
         f"Published: {_spread_words(table)}. Measured: mean ± 95% half-width over seeds (runs)."
     )
+
+
+def _quoted(table: PaperTable) -> bool:
+    """Whether the paper itself was not read: what nobody quotes of its training is assumed then."""
+    return any(cell.claim.confidence == "quoted-by-secondary" for cell in table.cells)
 
 
 def _setting(cell: PaperCell, dimensions: Sequence[str]) -> str:
@@ -69,8 +73,14 @@ def _reservations(table: PaperTable) -> list[str]:
     units = {(claim.published.unit, claim.rule.metric) for claim in claims if claim.published}
     if any(unit.startswith("validation") and metric.startswith("test") for unit, metric in units):
         said.append("Published is measured on validation data, ours on test data.")
-    if any(claim.confidence == "quoted-by-secondary" for claim in claims):
-        said.append("The published numbers are as other documents quote them.")
+    besides = dict.fromkeys(text for claim in claims if claim.setting for text in claim.setting.besides)
+    if besides:
+        said.append(f"The published runs have what no run of this study has: {'; '.join(besides)}.")
+    if _quoted(table):
+        said.append(
+            "The published numbers are as other documents quote them; epochs and other training that these do not "
+            "state are assumed."
+        )
     used = {cell.outcome.fidelity for cell in table.cells if cell.outcome}
     marks = [f"{MARKS[name]} {words}" for name, words in MARK_WORDS.items() if name in used]
     said += [f"{'; '.join(marks)}."] if marks else []
@@ -97,28 +107,14 @@ def _trouble(outcome: Outcome) -> str:
     return "".join(f"; {text}" for text in said)
 
 
-def published_text(cell: PaperCell, *, named: bool) -> str:
+def cell_text(cell: PaperCell, *, named: bool) -> str:
     """A published number with as many decimals as were printed, its spread (``named`` by kind), and its runs."""
     value, digits = cell.published, decimals(cell.claim)
     if value is None:
         return "–"
     if cell.is_difference:
         return signed(value.value, digits)
-    spread = "" if value.spread is None else f" ± {_spread(value, digits)}"
-    kind = f" {value.kind}" if named and value.spread is not None and value.kind != "ci95-below" else ""
-    runs = f" ({value.runs})" if value.runs else ""
-    return f"{_digits(value.value, digits)}{spread}{kind}{runs}"
-
-
-def _spread(value: Value, digits: int) -> str:
-    below = "<" if value.kind == "ci95-below" else ""
-    return f"{below}{_digits(value.spread or 0.0, digits)}"
-
-
-def _digits(number: float, digits: int) -> str:
-    """The number with so many decimals, or with all that it has where these would change it."""
-    text = f"{number:.{digits}f}"
-    return text if math.isclose(float(text), number, abs_tol=1e-9) else f"{number:g}"
+    return f"{value.text(digits, named=named)}{f' ({value.runs})' if value.runs else ''}"
 
 
 def kinds(table: PaperTable) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +21,10 @@ class Strict(BaseModel):
 
 
 class Value(Strict):
-    """A published mean, with its spread over ``runs`` runs and the kind of that spread (absent: none was given)."""
+    """A published mean, with its spread over ``runs`` runs and the kind of that spread (absent: none was given).
+
+    Only a spread of a kind that the source does not name may come without its number of runs.
+    """
 
     value: float
     spread: Annotated[float, Field(ge=0)] | None = None
@@ -29,16 +33,30 @@ class Value(Strict):
 
     @model_validator(mode="after")
     def _spread_is_explained(self) -> Value:
-        if self.spread is not None and (self.kind is None or self.runs is None):
+        if self.spread is not None and (self.kind is None or (self.runs is None and self.kind != "unknown")):
             raise ValueError("a spread needs its kind and the number of runs")
         return self
 
     @property
     def standard_error(self) -> float:
         """The standard error of the published mean; 0 where no spread was given."""
-        if self.spread is None or self.kind is None or self.runs is None:
+        if self.spread is None or self.kind is None:
             return 0.0
-        return published_standard_error(self.spread, self.kind, self.runs)
+        return published_standard_error(self.spread, self.kind, self.runs or 2)
+
+    def text(self, digits: int, *, named: bool = False) -> str:
+        """The number with so many decimals, and its spread (``named`` by kind): "19.0 ± <0.01"."""
+        if self.spread is None:
+            return _digits(self.value, digits)
+        below = "<" if self.kind == "ci95-below" else ""
+        kind = f" {self.kind}" if named and not below else ""
+        return f"{_digits(self.value, digits)} ± {below}{_digits(self.spread, digits)}{kind}"
+
+
+def _digits(number: float, digits: int) -> str:
+    """The number with so many decimals, or with all that it has where these would change it."""
+    text = f"{number:.{digits}f}"
+    return text if math.isclose(float(text), number, abs_tol=1e-9) else f"{number:g}"
 
 
 class Published(Strict):
@@ -77,12 +95,17 @@ class Published(Strict):
         if self.treatment is None or self.baseline is None:
             return float(self.effect_alone or 0.0)
         difference = self.treatment.value - self.baseline.value
-        return round(-difference if self.unit.endswith("error %") else difference, 6)
+        return round(-difference if self.unit.endswith("error %") else difference, 6) + 0.0  # which makes -0 plain 0
 
     @property
     def in_points(self) -> bool:
         """Whether the effect is in percentage points."""
         return "%" in self.unit or self.unit == "accuracy points"
+
+    @property
+    def digits(self) -> int:
+        """Decimals in print: those of the last printed digit (two where it is not known)."""
+        return max(0, -math.floor(math.log10(self.resolution) + 1e-9)) if self.resolution else 2
 
     @property
     def standard_error(self) -> float:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from flatmin.results.blocks import layout
-from flatmin.results.claim_files import EXPLORATORY, FIDELITY_WORDS, VERDICT_WORDS
+from flatmin.results.claim_files import EXPLORATORY
 from flatmin.results.claim_spec import load_claims
 from flatmin.results.claims import judge
 from flatmin.results.content import Content, content
@@ -78,8 +78,6 @@ def report_html(said: Content) -> str:
         .render(
             said=said,
             exploratory=EXPLORATORY,
-            verdict_words=VERDICT_WORDS,
-            fidelity_words=FIDELITY_WORDS,
             rules=rules(),
         )
     )

@@ -1,13 +1,13 @@
-"""The report in GitHub's Markdown: summary, verdicts, main tables, links to the figures, commands."""
+"""The report in GitHub's Markdown: summary, verdicts, main tables, figures, methods, commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flatmin.results.answers import Answer
 from flatmin.results.block import Block
+from flatmin.results.claim_content import ClaimView
 from flatmin.results.claim_files import EXPLORATORY
-from flatmin.results.claim_views import ClaimView
 from flatmin.results.content import Content, TableContent
 
 
@@ -53,6 +53,21 @@ def _claims(said: Content) -> Iterator[str]:
         yield from (*_table(Block("", header, rows, len(header))), "")
     else:
         yield from ("No row of this study speaks to a claim.", "")
+    yield from (*(f"- **{word}**: {meaning}" for word, meaning in said.words.items()), "")
+    yield from _folded(f"{said.silent}, by what this study lacks", _not_run(said))
+
+
+def _not_run(said: Content) -> Iterator[str]:
+    yield from ("Each is stated in [claims.md](claims.md).", "")
+    for group in said.not_run:
+        ids = ", ".join(f"`{name}`{f' ({detail})' if detail else ''}" for name, detail in group.details.items())
+        yield f"- **{_escape(group.reason)}** ({len(group.details)}): {_escape(ids)}"
+    yield ""
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """What GitHub shows only to who asks for it."""
+    yield from ("<details>", f"<summary>{_escape(title)}</summary>", "", *lines, "</details>", "")
 
 
 def _claim(item: ClaimView) -> tuple[str, ...]:
@@ -85,8 +100,8 @@ def _figures(said: Content) -> Iterator[str]:
     if said.figures:
         yield from ("## Figures", "")
         for name, drawn in said.figures.items():
-            yield f"- [{name}](figures/{name}.svg): {_escape(drawn.caption)} {_escape(drawn.alt)}"
-        yield ""
+            yield from (f"![{_escape(drawn.title)}](figures/{name}.svg)", "", _escape(drawn.caption), "")
+            yield from _folded(f"{drawn.title}, in words", (_escape(drawn.alt), ""))
 
 
 def _findings(said: Content) -> Iterator[str]:
@@ -100,9 +115,9 @@ def _findings(said: Content) -> Iterator[str]:
 
 
 def _end(said: Content) -> Iterator[str]:
+    yield from ("## Methods", "", *(f"- {_escape(line)}" for line in said.methods), "")
     yield from ("## Environment", "", *(f"- {line}" for line in said.environment or ["No finished run."]), "")
-    yield from ("## Repeat it", "", "```", *said.commands, "```", "")
-    yield "How the numbers are made stands in `report.html`, under Methods."
+    yield from ("## Repeat it", "", "```", *said.commands, "```")
 
 
 def _table(block: Block) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from flatmin import catalogue
 from flatmin.errors import nearest
 from flatmin.results.inputs import MEASURED
 from flatmin.results.published import ModelName, Strict
@@ -28,11 +29,19 @@ UNMEASURED = {
     "lambda_ratio": "the ratio of the largest to the fifth eigenvalue of the Hessian",
     "m_sharpness": "the sharpness of parts of m images",
     "adaptive_sharpness": "adaptive sharpness",
+    "generalisation_gap": "the generalisation gap",
+    "train_seconds": "the time of training",
     "feature_rank": "the rank of features",
     "glue_score": "the GLUE score",
     "bleu": "BLEU",
 }
 """Metrics of published claims that no run has yet: such claims are not-run, with this reason."""
+
+ABSENT = {
+    "friendly": "Friendly SAM",
+    "sam-second-order": "SAM with the second-order terms of its gradient",
+}
+"""Ascents of published claims that this project does not have: such claims are not-run, with this reason."""
 
 Kind = Literal[
     "effect",
@@ -40,6 +49,7 @@ Kind = Literal[
     "no-benefit",
     "ratio",
     "correlation",
+    "no-correlation",
     "early-stopping",
     "share",
     "trend",
@@ -72,12 +82,34 @@ class MethodMatch(Strict):
     """
 
     ascent: str
-    options: Mapping[str, str | float] = Field(default_factory=dict)
+    options: Mapping[str, str | int | float] = Field(default_factory=dict)
     free: tuple[str, ...] = ()
     rho: float | None = None
     rho_above: float | None = None
     rho_below: float | None = None
     augmentation: str | None = None
+
+    @model_validator(mode="after")
+    def _exists(self) -> MethodMatch:
+        if self.ascent in ABSENT:
+            return self
+        known = catalogue.ascents()
+        if self.ascent not in known:
+            raise ValueError(f"unknown ascent {self.ascent!r}; {nearest(self.ascent, known)}")
+        options = known[self.ascent]
+        for name in (*self.options, *self.free):
+            if name not in options:
+                raise ValueError(f"the ascent {self.ascent} has no option {name!r}; {nearest(name, options)}")
+        for name, value in self.options.items():
+            problem = options[name].problem(options[name].read(value))
+            if problem:
+                raise ValueError(f"option {name} {problem}, not {value!r}")
+        return self
+
+    @property
+    def names_rho(self) -> bool:
+        """Whether the claim is about this radius, or about such radii."""
+        return any(bound is not None for bound in (self.rho, self.rho_above, self.rho_below))
 
 
 class Rule(Strict):
@@ -85,10 +117,12 @@ class Rule(Strict):
 
     kind ``effect``: treatment minus baseline in ``metric`` lies on the claimed side (by ``at_least``).
     kind ``no-effect``: that difference lies within the margin.
-    kind ``no-benefit``: that difference lies within the margin, or the treatment is the worse one.
+    kind ``no-benefit``: that difference is smaller than the margin, or the treatment is the worse one.
     kind ``ratio``: treatment over baseline equals ``target`` within the margin.
     kind ``correlation``: Kendall's tau between ``metric`` and ``against`` over a row's methods, each
-    the mean of its seeds.
+    the mean of its seeds; ``than`` names a measurement whose tau with ``against`` must be the smaller one (only of
+    claims on what no run has yet: nothing compares two taus).
+    kind ``no-correlation``: that tau is about zero, which no number of methods shows and a clear one refutes.
     kind ``early-stopping``: the gap at the validation-chosen epoch is less than half the gap at the last epoch, both to
     one baseline: the better at the last epoch.
     kind ``share``: the treatment has more than ``share`` of the gain over the baseline that ``reference`` has
@@ -107,6 +141,7 @@ class Rule(Strict):
     kind: Kind = "effect"
     metric: str = "test_accuracy"
     against: str | None = None
+    than: str | None = None
     treatment: MethodMatch = MethodMatch(ascent="sam")
     baseline: Literal["better", "same-epochs", "itself"] | MethodMatch = "better"
     reference: MethodMatch | None = None
@@ -122,8 +157,8 @@ class Rule(Strict):
     @model_validator(mode="after")
     def _metrics_exist(self) -> Rule:
         known = (*MEASURED, *BEYOND, *UNMEASURED)
-        for key in (self.metric, *([self.against] if self.against else [])):
-            if key not in known:
+        for key in (self.metric, self.against, self.than):
+            if key is not None and key not in known:
                 raise ValueError(f"unknown metric {key!r}; {nearest(key, known)}")
         return self
 
@@ -132,13 +167,32 @@ class Rule(Strict):
         for name, kinds in _OF_KINDS.items():
             if (getattr(self, name) is None) == (self.kind in kinds):
                 raise ValueError(f"{name!r} belongs to the kind {' and '.join(kinds)}, which needs it")
-        if (self.against is None) == (self.kind == "correlation" or self.baseline == "itself"):
+        if (self.against is None) == (self.correlates or self.baseline == "itself"):
             raise ValueError("'against' belongs to the kind correlation and the baseline itself, which need it")
         if self.baseline == "itself" and self.kind not in ("effect", "no-effect", "ratio"):
             raise ValueError(f"the baseline itself has no meaning for the kind {self.kind}")
+        if self.than is not None and (self.kind != "correlation" or self.metric not in UNMEASURED):
+            raise ValueError("'than' belongs to the kind correlation and to a metric that is not measured yet")
         if self.kind in SAMENESS and self.margin is None:
             raise ValueError(f"the kind {self.kind} needs a margin")
+        if self.margin is not None and (self.has_threshold or self.correlates):
+            raise ValueError("a margin has no meaning beside a threshold or for a correlation")
         return self
+
+    @property
+    def correlates(self) -> bool:
+        """Whether a rank correlation over methods is computed, instead of one number per seed."""
+        return self.kind in ("correlation", "no-correlation")
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the claim names how much it takes: ``at_least``, or a part of a gain. No margin then decides."""
+        return self.at_least > 0 or self.kind in ("early-stopping", "share")
+
+    @property
+    def by_construction(self) -> bool:
+        """Whether the number follows from what the methods are: gradients are counted as they are asked for."""
+        return self.kind == "ratio" and self.metric == "gradients"
 
     @property
     def sign(self) -> int:
@@ -148,8 +202,8 @@ class Rule(Strict):
     @property
     def unit(self) -> str:
         """The unit of what the rule computes."""
-        if self.kind in ("correlation", "ratio"):
-            return {"correlation": "tau", "ratio": "x"}[self.kind]
+        if self.correlates or self.kind == "ratio":
+            return "tau" if self.correlates else "x"
         unit = "points" if self.metric.endswith(FRACTIONS) else ""
         return f"{unit} per doubling of {self.along}".lstrip() if self.kind == "trend" else unit
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from flatmin.results.block import Block
 from flatmin.results.cells import PERCENT, Row, select
+from flatmin.results.failures import difference
 from flatmin.results.inputs import TableInfo
-from flatmin.results.statistics import Interval, mean_interval, paired
+from flatmin.results.statistics import Interval, mean_interval
 from flatmin.results.wording import count, difference_text, mean_text
 
 COLUMNS = (
@@ -130,8 +131,8 @@ def _differences(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Bl
     body = []
     for row, test_set, shown in _test_sets(own, rows):
         accuracy = by_seed(shown, "accuracy") * PERCENT
-        diverged = shown.groupby(_OF_SEED)["diverged"].any()
-        texts = (_difference(accuracy, method, row.baseline, diverged) for method in compared)
+        failed = shown.groupby(_OF_SEED)["diverged"].any()
+        texts = (_difference(accuracy, method, row.baseline, failed) for method in compared)
         body.append((row.dataset, row.model, test_set, row.baseline or "none", *texts))
     caption = (
         "Accuracy difference from the baseline in points beyond the test set (of a suite, its mean accuracy), paired "
@@ -141,7 +142,7 @@ def _differences(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Bl
     return Block(caption, ("dataset", "model", "test set", "baseline", *compared), tuple(body), 4)
 
 
-def _difference(accuracy: pd.Series, method: str, baseline: str | None, diverged: pd.Series) -> str:
+def _difference(accuracy: pd.Series, method: str, baseline: str | None, failed: pd.Series) -> str:
     if method == baseline:
         return "baseline"
     methods = accuracy.index.get_level_values("method")
@@ -150,8 +151,8 @@ def _difference(accuracy: pd.Series, method: str, baseline: str | None, diverged
     gaps = (accuracy[method] - accuracy[baseline]).dropna()
     if gaps.empty:
         return "–"
-    with_diverged = any(diverged.get((of, seed), False) for of in (method, baseline) for seed in gaps.index)
-    return difference_text(paired(gaps.to_numpy(), diverged=with_diverged))
+    hit = [any(failed.get((of, seed), False) for of in (method, baseline)) for seed in gaps.index]
+    return difference_text(difference(gaps.to_numpy(), np.array(hit)))
 
 
 def _by_corruption(own: pd.DataFrame, table: TableInfo, rows: Sequence[Row]) -> Block:

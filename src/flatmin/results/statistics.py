@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -171,18 +171,46 @@ def least_relabelling_p(k: int) -> float:
     return min(1.0, 2 / math.factorial(k))
 
 
-def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float, *, diverged: bool = False) -> float:
+def equivalence_p(
+    differences: Sequence[float] | np.ndarray, margin: float, *, diverged: bool = False, one_sided: bool = False
+) -> float:
     """Two one-sided tests (TOST): the p that the mean lies outside (-margin, margin). Small means equivalent to zero.
+
+    ``one_sided`` asks only that it lies below the margin, however far.
 
     Raises:
         ValueError: the margin is not above zero.
     """
+    sample = _beside_margin(differences, margin)
+    below, _ = difference_p(sample - margin, diverged=diverged, alternative="less")
+    if one_sided or math.isnan(below):
+        return below
+    above, _ = difference_p(sample + margin, diverged=diverged, alternative="greater")
+    return max(above, below)
+
+
+def beyond_p(
+    differences: Sequence[float] | np.ndarray, margin: float, *, diverged: bool = False, one_sided: bool = False
+) -> float:
+    """The p, two-sided, that the mean lies within (-margin, margin). Small means that it lies beyond the margin.
+
+    It is below 0.05 exactly where the 95% interval lies outside. ``one_sided`` looks above the margin alone.
+
+    Raises:
+        ValueError: the margin is not above zero.
+    """
+    sample = _beside_margin(differences, margin)
+    above, _ = difference_p(sample - margin, diverged=diverged, alternative="greater")
+    if one_sided or math.isnan(above):
+        return min(1.0, 2 * above) if above <= 1 else above
+    below, _ = difference_p(sample + margin, diverged=diverged, alternative="less")
+    return min(1.0, 2 * min(above, below))
+
+
+def _beside_margin(differences: Sequence[float] | np.ndarray, margin: float) -> np.ndarray:
     if not margin > 0:
         raise ValueError(f"an equivalence margin must be above 0, not {margin}")
-    sample = np.asarray(differences, dtype=float)
-    above, _ = difference_p(sample + margin, diverged=diverged, alternative="greater")
-    below, _ = difference_p(sample - margin, diverged=diverged, alternative="less")
-    return max(above, below) if len(sample) >= 2 else float("nan")
+    return np.asarray(differences, dtype=float)
 
 
 def published_standard_error(spread: float, kind: SpreadKind, runs: int) -> float:
@@ -233,14 +261,17 @@ def t_test_power(effect: float, sd: float, n: int) -> float:
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
 
 
-def equivalence_power(effect: float, sd: float, margin: float, n: int) -> float:
-    """Approximate power of TOST (central t, as is usual for planning) for a true mean ``effect`` within ``margin``."""
+def equivalence_power(effect: float, sd: float, margin: float, n: int, *, one_sided: bool = False) -> float:
+    """Approximate power of TOST (central t, as is usual for planning) for a true mean ``effect`` within ``margin``.
+
+    ``one_sided``: of its test against the upper margin alone.
+    """
     if n < 2:
         return 0.0
     error = sd / float(np.sqrt(n))
     critical = float(stats.t.ppf(1 - ALPHA, n - 1))
     low = stats.t.cdf((margin - effect) / error - critical, n - 1)
-    high = stats.t.cdf((margin + effect) / error - critical, n - 1)
+    high = 1.0 if one_sided else stats.t.cdf((margin + effect) / error - critical, n - 1)
     return max(0.0, float(low + high - 1))
 
 
@@ -261,6 +292,24 @@ def seeds_to_decide(ours: Interval, margin: float | None, power: float = 0.8, *,
             return True
         return within and margin is not None and equivalence_power(ours.mean, ours.sd, margin, n) >= power
 
+    return _first(decides)
+
+
+def seeds_to_place(ours: Interval, margin: float, power: float = 0.8, *, one_sided: bool = False) -> int | None:
+    """Total seeds at which the mean is shown to lie within ``margin`` of zero, or beyond it, as `seeds_to_decide`.
+
+    ``one_sided``: below it or above it.
+    """
+    if ours.n < 2 or not ours.sd > 0:
+        return None
+    size = ours.mean if one_sided else abs(ours.mean)
+    if size < margin:
+        return _first(lambda n: equivalence_power(size, ours.sd, margin, n, one_sided=one_sided) >= power)
+    return _first(lambda n: t_test_power(size - margin, ours.sd, n) >= power)
+
+
+def _first(decides: Callable[[int], bool]) -> int | None:
+    """The smallest number of seeds that decides, if `MOST_SEEDS` do."""
     if not decides(MOST_SEEDS):
         return None
     low, high = 1, MOST_SEEDS

@@ -12,8 +12,9 @@ from flatmin.results import latex
 from flatmin.results.block import Block
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import PERCENT, Cell, Row
+from flatmin.results.failures import Difference
 from flatmin.results.inputs import MEASURED, TableInfo
-from flatmin.results.statistics import Interval, Paired
+from flatmin.results.statistics import Interval
 
 
 def markdown(layout: Layout) -> str:
@@ -40,7 +41,9 @@ def tidy(layout: Layout) -> str:
 
     Accuracies and errors are in percent, their differences in points, all else in its own unit; ``_half_width`` is
     that of the 95% interval and ``_n`` the number of runs with that measurement, ``n`` that of all finished runs. The
-    ``equal_`` differences are from ``equal_baseline``, the plain method with as many gradients.
+    ``equal_`` differences are from ``equal_baseline``, the plain method with as many gradients. ``_failed_n`` counts
+    the pairs with a run that diverged or collapsed; ``_p_without_failed`` is the others' one-sided p that the method
+    is better.
     """
     lines = [_tidy_line(layout.table, row, row.cells[m]) for row in layout.cells for m in layout.table.methods]
     return str(pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
@@ -78,6 +81,7 @@ def _tidy_line(table: TableInfo, row: Row, cell: Cell) -> dict[str, Any]:
         "n": cell.n,
         "missing": cell.missing,
         "diverged_runs": cell.diverged,
+        "collapsed_runs": cell.collapsed,
     }
     for name in MEASURED:
         fraction = name.endswith(("accuracy", "error", "memorised"))
@@ -97,7 +101,7 @@ def _spread(name: str, interval: Interval) -> dict[str, float]:
     return {f"{name}_mean": interval.mean, f"{name}_half_width": interval.half_width, f"{name}_n": interval.n}
 
 
-def _difference(name: str, paired: Paired | None) -> dict[str, Any]:
+def _difference(name: str, paired: Difference | None) -> dict[str, Any]:
     interval = paired.interval if paired else None
     return {
         f"{name}_points": interval.mean if interval else None,
@@ -106,6 +110,8 @@ def _difference(name: str, paired: Paired | None) -> dict[str, Any]:
         f"{name}_n": interval.n if interval else 0,
         f"{name}_p": paired.p if paired else None,
         f"{name}_test": paired.test if paired else None,
+        f"{name}_failed_n": paired.failed if paired else 0,
+        f"{name}_p_without_failed": None if paired is None or math.isnan(paired.sound) else paired.sound,
     }
 
 
@@ -122,4 +128,4 @@ def _metrics_of(cell: Cell) -> dict[str, float | int]:
         numbers |= {"difference": cell.difference.interval.mean, "p": cell.difference.p}
         numbers["difference_half_width"] = cell.difference.interval.half_width
     known: dict[str, float | int] = {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)}
-    return known | {"n": cell.n, "diverged": cell.diverged, "missing": cell.missing}
+    return known | {"n": cell.n, "diverged": cell.diverged, "collapsed": cell.collapsed, "missing": cell.missing}

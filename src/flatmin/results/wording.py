@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
-from flatmin.results.statistics import Interval, Paired
+from flatmin.results.failures import Difference
+from flatmin.results.statistics import ALPHA, Interval
 
 TITLES = {
     "sgd": "SGD",
@@ -47,6 +49,26 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:#.2g}"
 
 
+def p_text(p: float) -> str:
+    """ "p < 0.001", "p = 0.039"."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def interval_words(interval: Interval) -> str:
+    """ "95% interval +0.51 to +1.13, 5 seeds": the ends of a difference's interval, and its seeds."""
+    seeds = count(interval.n, "seed")
+    if math.isnan(interval.half_width):
+        return f"{seeds}, no interval"
+    digits = decimals_of(interval)
+    return f"95% interval {signed(interval.low, digits)} to {signed(interval.high, digits)}, {seeds}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return "".join(words) if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def mean_text(interval: Interval, decimals: int = 2) -> str:
     """ "94.21 ± 0.30 (5)": mean, 95% half-width, number of runs; a dash where there is no run."""
     if interval.n == 0 or math.isnan(interval.mean):
@@ -62,17 +84,17 @@ def signed_mean_text(interval: Interval, decimals: int = 2) -> str:
     return text if text.startswith(("–", "-")) else f"+{text}"
 
 
-def difference_text(difference: Paired | None) -> str:
+def difference_text(difference: Difference | None) -> str:
     """ "+43.10 [+40.20, +46.00], p < 0.001 (5)": the difference, its 95% interval, the two-sided p, and the pairs."""
     if difference is None:
         return "–"
     interval = difference.interval
     if math.isnan(interval.half_width):
         return f"{interval.mean:+.2f} (one seed)"
-    p = p_value(difference.p)
-    shown = f"p {p}" if p.startswith("<") else f"p = {p}"
     mark = ", sign-flip" if difference.test == "sign-flip" else ""
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}], {shown} ({interval.n}{mark})"
+    mark += ", failures alone" if difference.p < ALPHA and difference.rests_on_failures else ""
+    span = f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return f"{span}, {p_text(difference.p)} ({interval.n}{mark})"
 
 
 def method_title(method: str) -> str:

@@ -18,7 +18,6 @@ from flatmin.results.figures.drawn import (
     grid,
     label,
     leftmost,
-    listed,
     panels,
     row_title,
     runs_each,
@@ -26,7 +25,7 @@ from flatmin.results.figures.drawn import (
 )
 from flatmin.results.statistics import ALPHA
 from flatmin.results.style import INK, Look, drawing, looks
-from flatmin.results.wording import method_title, signed
+from flatmin.results.wording import listed, method_title, signed
 
 EPOCHS = ((LAST, -0.13, True), (EARLY, 0.13, False))
 """Each with its place in a line, and whether its marker is filled."""

@@ -14,8 +14,9 @@ from matplotlib.colors import CenteredNorm, to_hex
 
 from flatmin.results.blocks import Layout
 from flatmin.results.cells import PERCENT, Row, select
+from flatmin.results.failures import Difference, difference
 from flatmin.results.figures.drawn import PANELS_ACROSS, WIDTH, Drawn, finished, row_title, runs_each, sentences
-from flatmin.results.statistics import ALPHA, Paired, paired
+from flatmin.results.statistics import ALPHA
 from flatmin.results.style import GRID, INK, drawing, luminance
 from flatmin.results.wording import method_title, signed
 
@@ -47,7 +48,7 @@ class Heat:
     lines: tuple[str, ...]
     methods: tuple[str, ...]
     corruptions: int
-    cells: dict[tuple[str, str], Paired]
+    cells: dict[tuple[str, str], Difference]
 
 
 def corruption_heat(laid: Layout, shifts: pd.DataFrame | None) -> Drawn | None:
@@ -103,17 +104,17 @@ def _heat(row: Row, title: str, part: pd.DataFrame, methods: Sequence[str]) -> H
     corruptions = len(groups)
     groups |= {f"severity {level}": group for level, group in counted.groupby("severity", sort=True)}
     cells = {
-        (line, method): difference
+        (line, method): found
         for line, group in groups.items()
         for method in methods
-        if (difference := _difference(group, method, row.baseline)) is not None
+        if (found := _difference(group, method, row.baseline)) is not None
     }
     shown = tuple(method for method in methods if any((line, method) in cells for line in groups))
     place = f"{row_title(row)}\n{title}, against {method_title(str(row.baseline))}"
     return Heat(place, str(row.baseline), tuple(groups), shown, corruptions, cells)
 
 
-def _difference(group: pd.DataFrame, method: str, baseline: str | None) -> Paired | None:
+def _difference(group: pd.DataFrame, method: str, baseline: str | None) -> Difference | None:
     """Method minus baseline in points over the seeds that both have, each seed the mean over the group."""
     compared = group[group["method"].isin([method, baseline])]
     by_seed = compared.groupby(["method", "seed"])["accuracy"].agg(lambda values: values.mean(skipna=False)).unstack(0)
@@ -122,8 +123,8 @@ def _difference(group: pd.DataFrame, method: str, baseline: str | None) -> Paire
     gaps = ((by_seed[method] - by_seed[baseline]) * PERCENT).dropna()
     if gaps.empty:
         return None
-    diverged = compared.loc[compared["seed"].isin(gaps.index), "diverged"].any()
-    return paired(gaps.to_numpy(dtype=float), diverged=bool(diverged))
+    failed = compared.groupby("seed")["diverged"].any().reindex(gaps.index)
+    return difference(gaps.to_numpy(dtype=float), failed.to_numpy(dtype=bool))
 
 
 def _draw(ax: Axes, heat: Heat, norm: CenteredNorm) -> None:
@@ -151,12 +152,13 @@ def _mean(heat: Heat, line: str, method: str) -> float:
     return float("nan") if cell is None else cell.interval.mean
 
 
-def _cell_text(cell: Paired | None, norm: CenteredNorm) -> tuple[str, str]:
+def _cell_text(cell: Difference | None, norm: CenteredNorm) -> tuple[str, str]:
     """A cell's number and the colour that can be read on it."""
     if cell is None:
         return "–", INK
     bright = luminance(to_hex(COLOURS(norm(cell.interval.mean)))) > EQUALLY_READABLE
-    return signed(cell.interval.mean, 1) + ("*" if cell.p < ALPHA else ""), DARK if bright else LIGHT
+    star = "*" if cell.p < ALPHA and not cell.rests_on_failures else ""
+    return signed(cell.interval.mean, 1) + star, DARK if bright else LIGHT
 
 
 def _said(heat: Heat, method: str) -> str:

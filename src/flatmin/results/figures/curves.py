@@ -80,7 +80,8 @@ def learning_curves(laid: Layout, runs: pd.DataFrame, histories: Mapping[str, pd
 def memorisation(laid: Layout, runs: pd.DataFrame, histories: Mapping[str, pd.DataFrame]) -> Drawn | None:
     """Draw the share of wrong labels that the model repeats, by epoch, with each method's early-stopping epoch."""
     own = _recorded(laid, runs, histories)
-    noisy = own[own["run_id"].isin([run for run in own["run_id"] if histories[run]["memorised"].notna().any()])]
+    known = [run for run in own["run_id"] if histories[run]["memorised"].notna().any()]
+    noisy = own[own["run_id"].isin(known) & own["memorised"].notna()]
     rows = [row for row in laid.cells if len(select(noisy, row.key))]
     if not rows:
         return None

@@ -49,17 +49,19 @@ class Drawn:
         caption: What to see, how it was computed, and from how many runs.
         alt: The main finding in words computed from the numbers, for who cannot see the figure.
         table: The table whose runs are drawn; None if those of the whole study are.
+        title: What it is, in a few words.
     """
 
     svg: str
     caption: str
     alt: str
     table: str | None
+    title: str = ""
 
 
 def finished(figure: Figure, title: str, caption: str, alt: str, table: str | None) -> Drawn:
     """Render ``figure``; its title and alternative text are in the svg too."""
-    return Drawn(svg_text(figure, title, alt), caption, alt, table)
+    return Drawn(svg_text(figure, title, alt), caption, alt, table, title)
 
 
 def panels(figure: Figure, number: int) -> list[Axes]:
@@ -209,16 +211,11 @@ def sentences(said: Sequence[str], more: str = "more rows are in the table") -> 
     return ". ".join(kept) + "."
 
 
-def listed(words: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def extremes(title: str, measure: str, spans: Mapping[str, Interval]) -> str:
     """ "digits / mlp: test accuracy is highest for SAM (95.81%, 5 runs) and lowest for SGD (95.50%, 5 runs)"."""
     known = {method: span for method, span in spans.items() if span.n and math.isfinite(span.mean)}
     if not known:
-        return f"{title}: no finite {measure}"
+        return f"{title}: {measure} is not known"
     order = sorted(known, key=lambda method: known[method].mean)
 
     def words(method: str) -> str:

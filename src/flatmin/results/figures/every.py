@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from flatmin.results.blocks import Layout
+from flatmin.results.blocks import Layout, with_failed
 from flatmin.results.claims import Judged
 from flatmin.results.figures.claims import claims_forest
 from flatmin.results.figures.comparisons import differences, last_and_early
@@ -50,7 +50,7 @@ def _of_table(
     yield "noise", noise_robustness(laid)
     yield "rho", rho_sweep(laid, runs)
     yield "m", m_sweep(laid, runs)
-    yield "corruptions", corruption_heat(laid, shifts)
+    yield "corruptions", corruption_heat(laid, None if shifts is None else with_failed(shifts, runs, laid.table))
     yield "curves", learning_curves(laid, runs, histories)
     yield "memorised", memorisation(laid, runs, histories)
     yield "sharpness", against_sharpness(laid, runs)

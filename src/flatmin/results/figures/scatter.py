@@ -21,7 +21,6 @@ from flatmin.results.figures.drawn import (
     leftmost,
     legend,
     legend_height,
-    listed,
     log_axis,
     panels,
     row_title,
@@ -29,7 +28,7 @@ from flatmin.results.figures.drawn import (
     sentences,
 )
 from flatmin.results.style import INK, drawing, looks
-from flatmin.results.wording import count, method_title
+from flatmin.results.wording import count, listed, method_title
 
 SHARPNESS, COST = "sharpness_n_step", "gradients"
 
