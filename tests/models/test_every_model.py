@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -26,13 +27,16 @@ from flatmin.models.shake import ShakeNoise
 SYNONYMS = [name for name in models() if f"cifar_{name}" in models()]
 NAMES = [name for name in models() if name not in SYNONYMS]
 
-# compiling takes time by the layer: 12 s for 110 of them, 30 s for 272; three blocks per stage have all the kinds
-SHALLOW = {
+# compiling takes time by the layer, 30 s for 272: networks with 100 or more are compiled whole among the slow tests
+SHALLOW: dict[str, dict[str, Any]] = {
+    "cifar_densenet121": {"block_config": (2, 2, 2, 2)},
+    "cifar_densenet_bc100_12": {"depth": 22},
     "cifar_pyramidnet110_a270": {"depth": 20},
     "cifar_pyramidnet110_a270_sd": {"depth": 20},
     "cifar_pyramidnet272_a200": {"depth": 29},
     "cifar_pyramidnet272_a200_sd": {"depth": 29},
     "cifar_pyramidnet272_a200_sd_sam": {"depth": 29},
+    "cifar_resnet110": {"blocks_per_stage": 3},
 }
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -66,7 +70,7 @@ class Built:
     logits: Tensor
 
 
-def build(name: str, **arguments: object) -> Built:
+def build(name: str, **arguments: Any) -> Built:
     torch.manual_seed(1)
     model = timm.create_model(name, **arguments)
     drawn = draw_zero_weights(model)

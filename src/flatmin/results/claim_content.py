@@ -133,7 +133,7 @@ def _reason(judged: Judged) -> tuple[str, str]:
         return never[1].capitalize(), never[2]
     missing = re.match("no row has (?:no label noise, )?([^,]*)", judged.reason)
     if missing:
-        return f"No row has {missing[1]}", ""
+        return f"No fitting row with {missing[1]}", ""
     return NO_RUNS, judged.reason.rpartition(": ")[2].removesuffix(" have no finished runs to compare")
 
 
