@@ -157,8 +157,11 @@ def assert_compiles(eager: Built, backend: str, tolerance: float) -> None:
     model.compile(backend=backend, fullgraph=not noises(model))
     logits, gradients = training_pass(model)
     assert relative_distance(logits, eager.logits_in_training) < tolerance
-    distances = {name: relative_distance(gradient, eager.gradients[name]) for name, gradient in gradients.items()}
-    assert {name: distance for name, distance in distances.items() if distance > tolerance} == {}
+    # a bias before a norm has no effect: its gradient is zero but for rounding, and measured by those of the others
+    floor = 1e-4 * torch.stack([gradient.norm() for gradient in eager.gradients.values()]).norm()
+    for name, gradient in gradients.items():
+        expected = eager.gradients[name]
+        assert (gradient - expected).norm() <= tolerance * max(expected.norm(), floor), name
 
 
 def test_channels_last_gives_the_same_logits(built: Built) -> None:
