@@ -162,7 +162,7 @@ def test_a_batch_is_the_largest_power_of_two_that_a_step_affords(cost: int) -> N
 
 
 def test_the_process_that_measures_computes_like_a_worker() -> None:
-    before = dict(os.environ)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
     with measured._process(WORKER_ENVIRONMENT) as worker:
         environment = {name: worker.submit(os.getenv, name).result() for name in WORKER_ENVIRONMENT}
         found = worker.submit(timed, "mlp", Images(size=8), 4, "cpu").result()
@@ -172,7 +172,7 @@ def test_the_process_that_measures_computes_like_a_worker() -> None:
     assert dict(os.environ) == before
     assert threads == 1
     assert interrupted is signal.SIG_IGN
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert (found.batch, found.images_per_second > 0) == (4, True)
 
 
