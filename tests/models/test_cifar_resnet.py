@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import flatmin.models  # noqa: F401
 from flatmin.models.cifar_resnet import BasicBlock, OptionAShortcut, our_layers
+from flatmin.models.size import parameter_count
 
 # He et al. 2016, table 6, in millions where it prints them
 PUBLISHED = [
@@ -21,10 +22,6 @@ PUBLISHED = [
     ("cifar_resnet56", 9, 0.85, 853_018),
     ("cifar_resnet110", 18, 1.7, 1_727_962),
 ]
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def parameters_by_hand(n: int, classes: int) -> int:

@@ -7,10 +7,7 @@ from torch import nn
 from torchvision.models import densenet as torchvision_densenet
 
 from flatmin.models.densenet import BottleneckLayer, DenseLayer, Transition
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from flatmin.models.size import parameter_count
 
 
 def bc_parameters(depth: int, k: int, classes: int) -> int:

@@ -7,12 +7,9 @@ from torch import Tensor, nn
 
 import flatmin.models  # noqa: F401
 from flatmin.catalogue import models as own_models
+from flatmin.models.size import parameter_count
 
 SMALL = ["cifar_cnn", "cifar_resnet8", "cifar_resnet20", "mlp", "wrn16_4"]
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,7 @@ from torch import nn
 import flatmin.models  # noqa: F401
 from flatmin.models.build import build
 from flatmin.models.preact_resnet import PreActivationBlock
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from flatmin.models.size import parameter_count
 
 
 def parameters_by_hand(blocks: tuple[int, ...], classes: int) -> int:

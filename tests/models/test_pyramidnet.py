@@ -20,6 +20,7 @@ from flatmin.models.pyramidnet import (
     pyramid_widths,
 )
 from flatmin.models.shake import Coefficients
+from flatmin.models.size import parameter_count
 
 
 def tiny(shakedrop: float | None = 0.5, **arguments: object) -> nn.Module:
@@ -32,10 +33,6 @@ def freeze_batch_norms(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eval()
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def widths_by_fractions(blocks: int, alpha: int, nearest: bool) -> list[int]:

@@ -7,10 +7,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from flatmin.models.resnext import ResNeXtBlock
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from flatmin.models.size import parameter_count
 
 
 def resnext_parameters(n: int, groups: int, width: int, classes: int) -> int:

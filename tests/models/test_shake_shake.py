@@ -11,6 +11,7 @@ from torch.nn import functional
 import flatmin.models  # noqa: F401
 from flatmin.models.shake import Coefficients
 from flatmin.models.shake_shake import ShakeShakeBlock, ShiftedShortcut, mixed
+from flatmin.models.size import parameter_count
 
 TINY = {"depth": 8, "width": 4}
 
@@ -18,10 +19,6 @@ TINY = {"depth": 8, "width": 4}
 def tiny(**arguments: object) -> nn.Module:
     torch.manual_seed(0)
     return timm.create_model("cifar_shake_shake26_2x32d", **TINY, **arguments)
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def shake_shake_parameters(n: int, width: int, classes: int) -> int:

@@ -7,14 +7,10 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import nn
 
 import flatmin.models  # noqa: F401
+from flatmin.models.size import parameter_count
 from flatmin.models.stem import stem_changes
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def mlp(features: int, hidden: int) -> int:

@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from flatmin.models.size import parameter_count
 
 
 def vgg_parameters(convolutions: tuple[int, ...], classes: int) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import flatmin.models  # noqa: F401
+from flatmin.models.size import parameter_count
 from flatmin.models.wide_resnet import PoolAndPad, PreActivationBlock
 
 # Zagoruyko & Komodakis 2016, in millions: tables 4 and 5, but 28-2 table 2 and 40-10 section 3; 16-4 is not printed
@@ -18,10 +19,6 @@ PUBLISHED = [
     ("40_2", 6, 2, "2.2", 2_243_546),
     ("40_10", 6, 10, "56", 55_841_754),
 ]
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def parameters_by_hand(n: int, k: int, classes: int) -> int:
